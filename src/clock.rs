@@ -1,0 +1,20 @@
+//! The one clock. Everything else gets moments as values, or waits through tokio's timers.
+//!
+//! Must not know why anybody asks.
+
+use std::time::{Instant, SystemTime};
+
+use crate::protocol::record::UnixMillis;
+
+/// Wall time. For people, for `Age`, and for the embedded store's persisted expiry.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+pub fn unix_millis() -> UnixMillis {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Monotonic time. It goes on while the process is stopped, so a paused process sees that time passed.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+pub fn monotonic() -> Instant {
+    Instant::now()
+}

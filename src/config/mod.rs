@@ -1,0 +1,183 @@
+//! The configuration as meant: every default filled in, every value checked, nothing left to ask.
+//!
+//! `text → Raw → Config`: `raw.rs` mirrors the file, `resolve.rs` turns it into these types and tells
+//! every problem at once, `problem.rs` shows a problem with its place. Must not know what reads it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::protocol::policy::Policy;
+
+/// A whole, valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The listener for callers.
+    pub server: Server,
+    /// The listener for operators.
+    pub admin: Admin,
+    /// Where records live.
+    pub store: Store,
+    /// The services behind the gateway; never empty.
+    pub upstreams: Vec<Upstream>,
+    /// Index into `upstreams` of the one that takes whatever no route names; `None`: that is a 404.
+    pub default_upstream: Option<usize>,
+    /// The routes, in the order of the file; no two with the same host and path.
+    pub routes: Vec<Route>,
+    /// The log.
+    pub log: Log,
+}
+
+/// The listener for callers.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Worker threads; one runtime each.
+    pub threads: usize,
+    /// How long work in flight may go on after a signal to stop.
+    pub drain_timeout: Duration,
+    /// How long a client may take to send a request's head; also how long an idle connection is kept.
+    pub header_timeout: Duration,
+    /// How long a client may take to send a guarded request's body.
+    pub body_timeout: Duration,
+    /// Largest accepted request head, in bytes.
+    pub header_bytes_max: usize,
+    /// Most header fields in a request.
+    pub header_count_max: usize,
+    /// Prefix of a problem's `type`.
+    pub problem_base: String,
+    /// What happens to `X-Forwarded-*` fields of the caller.
+    pub forwarded: Forwarded,
+}
+
+/// What happens to `X-Forwarded-*` fields of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarded {
+    /// The peer is added to what the caller sent.
+    Append,
+    /// What the caller sent is dropped.
+    Replace,
+}
+
+/// The listener for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Whether the address stands in the file. One that does not may be taken already, and the gateway
+    /// then runs without this listener.
+    pub is_explicit: bool,
+}
+
+/// Where records live.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Which store.
+    pub url: StoreUrl,
+    /// Separates installations that share a store.
+    pub namespace: String,
+    /// Bytes of finished records kept in memory; 0 switches it off.
+    pub local_cache: u64,
+    /// Deadline of every store call.
+    pub timeout: Duration,
+    /// How long a session lives without being renewed; renewed at a fifth of it.
+    pub session_ttl: Duration,
+    /// File that holds the secret which keys storage keys and fingerprints.
+    pub hash_key: Option<Secret>,
+}
+
+/// Which store.
+#[derive(Clone, Debug)]
+pub enum StoreUrl {
+    /// `memory:`.
+    Memory,
+    /// `file:DIR`.
+    Embedded(PathBuf),
+    /// `redis://` or `rediss://`, the whole address, credentials included.
+    Redis(Secret),
+}
+
+/// A service behind the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name in the file.
+    pub name: String,
+    /// Scheme: TLS or not.
+    pub tls: bool,
+    /// `host` or `host:port`, as it stands in the address.
+    pub authority: String,
+    /// Path put before every request's path, without a trailing slash; usually empty.
+    pub base_path: String,
+    /// Longest time to resolve, connect and do the TLS handshake.
+    pub connect_timeout: Duration,
+    /// Longest time from the request to the end of a buffered answer, or between two reads of a
+    /// streamed one.
+    pub response_timeout: Duration,
+    /// How long an idle connection to it is kept.
+    pub idle_timeout: Duration,
+}
+
+/// A route with its resolved policy.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Path pattern.
+    pub path: String,
+    /// Host it is narrowed to, lower case, without port.
+    pub host: Option<String>,
+    /// Index into `upstreams`.
+    pub upstream: usize,
+    /// Whether the case of the path counts.
+    pub path_case: PathCase,
+    /// What it asks for.
+    pub policy: Policy,
+}
+
+/// Whether the case of a path counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathCase {
+    /// `/Payments` and `/payments` are two paths.
+    Sensitive,
+    /// They are one.
+    Insensitive,
+}
+
+/// The log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// Which events are written, as a `tracing` filter such as `info` or `onceway=debug`.
+    pub level: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text an event.
+    Human,
+    /// One JSON object an event.
+    Json,
+}
+
+/// Text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(zeroize::Zeroizing<String>);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(zeroize::Zeroizing::new(text.into()))
+    }
+
+    /// Shows it to the one who needs it. Never log what this returns.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}

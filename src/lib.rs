@@ -1,0 +1,14 @@
+//! Onceway: a reverse-proxy idempotency gateway.
+//!
+//! It stands in front of any HTTP API and makes its unsafe requests safe to retry: the first request
+//! with an `Idempotency-Key` is claimed in a store and forwarded, its answer is kept, and every retry
+//! gets that answer.
+//!
+//! Reading order: [`protocol`], the pure heart; [`store`], where records live; `ledger`, the protocol
+//! over a store; `upstream` and `proxy`, the road of a request; `server`; `config`; `admin`;
+//! `telemetry`; `gateway`, which alone knows everyone; `cli`. `ARCHITECTURE.md` draws the house.
+
+pub mod clock;
+pub mod config;
+pub mod protocol;
+pub mod store;

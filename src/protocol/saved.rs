@@ -1,0 +1,43 @@
+//! An upstream's answer as plain data, as it is stored and replayed.
+//!
+//! Must not know any HTTP library: `proxy/respond.rs` turns it into a response.
+
+use bytes::Bytes;
+
+/// Field lines in order, repeats kept; names in lower case, values raw.
+pub type FieldLines = Vec<(String, Bytes)>;
+
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedResponse {
+    /// Status and headers.
+    pub head: SavedHead,
+    /// The body, without transfer coding; content coding untouched.
+    pub body: Bytes,
+    /// Trailer fields, if there were any.
+    pub trailers: FieldLines,
+}
+
+/// Status and headers of an answer, without hop-by-hop fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedHead {
+    /// The final status, 200 to 599.
+    pub status: u16,
+    /// End-to-end headers.
+    pub headers: FieldLines,
+}
+
+impl SavedHead {
+    /// The value of the first header of this (lower-case) name.
+    pub fn header(&self, name: &str) -> Option<&Bytes> {
+        self.headers.iter().find(|(at, _)| at == name).map(|(_, value)| value)
+    }
+}
+
+impl SavedResponse {
+    /// Bytes this answer holds in memory, for cache bounds.
+    pub fn bytes(&self) -> usize {
+        let lines = self.head.headers.iter().chain(&self.trailers);
+        self.body.len() + lines.map(|(name, value)| name.len() + value.len() + 32).sum::<usize>()
+    }
+}

@@ -1,0 +1,168 @@
+//! Who is asking: what separates one caller's keys from another's, and the storage key made of both.
+//!
+//! Must not know how a scope part is read from a request (`proxy/admit.rs`).
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+
+use super::key::IdempotencyKey;
+
+/// One part of a scope, as found on a request.
+#[derive(Clone, Copy, Debug)]
+pub struct ScopePart<'a> {
+    /// The configured source, such as `header:authorization`.
+    pub source: &'a str,
+    /// Every value found there, in order. Empty: the part is missing and the caller is anonymous.
+    pub values: &'a [&'a [u8]],
+}
+
+/// Where a record stands in the store.
+///
+/// Shape: 32 bytes, HMAC-SHA-256 over namespace, scope and key; shown as lower-case hex.
+/// Neither the raw key nor a credential can be read back from it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StorageKey([u8; 32]);
+
+/// The secret that keys storage keys and fingerprints. All gateways on one store must hold the same.
+#[derive(Clone)]
+pub struct HashKey(hmac::Key);
+
+impl HashKey {
+    /// Derives the hash key from a secret of any length.
+    ///
+    /// With no secret the key is the same for every installation: hashes then still separate callers,
+    /// but whoever reads the store can test guesses of short keys and credentials.
+    pub fn new(secret: Option<&[u8]>) -> Self {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, secret.unwrap_or_default());
+        let derived = hmac::sign(&root, b"onceway hash key v1");
+        Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
+    }
+
+    /// The storage key of one caller's idempotency key.
+    pub fn storage_key(&self, namespace: &str, scope: &[ScopePart<'_>], key: &IdempotencyKey) -> StorageKey {
+        let mut digest = Digest::new(self, b"storage key v1");
+        digest.field(namespace.as_bytes());
+        digest.count(scope.len());
+        for part in scope {
+            digest.field(part.source.as_bytes());
+            digest.count(part.values.len());
+            for value in part.values {
+                digest.field(value);
+            }
+        }
+        digest.field(key.as_bytes());
+        StorageKey(digest.finish())
+    }
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashKey(redacted)")
+    }
+}
+
+impl StorageKey {
+    /// Rebuilds a storage key from its bytes, as a store lists them.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for StorageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for StorageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StorageKey({self})")
+    }
+}
+
+/// A keyed digest over length-prefixed fields, so that no two field lists give the same bytes.
+pub(super) struct Digest(hmac::Context);
+
+impl Digest {
+    pub(super) fn new(key: &HashKey, purpose: &[u8]) -> Self {
+        let mut digest = Self(hmac::Context::with_key(&key.0));
+        digest.field(purpose);
+        digest
+    }
+
+    pub(super) fn field(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.0.update(bytes);
+    }
+
+    pub(super) fn count(&mut self, count: usize) {
+        // usize is at most 64 bits on every target Rust has today, so nothing is cut off.
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.0.update(&count.to_be_bytes());
+    }
+
+    pub(super) fn finish(self) -> [u8; 32] {
+        let mut out = [0; 32];
+        out.copy_from_slice(self.0.sign().as_ref());
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::{KeyFormat, KeyRules};
+    use super::*;
+
+    fn key(text: &str) -> IdempotencyKey {
+        IdempotencyKey::from_text(text, KeyRules { format: KeyFormat::Any, max_length: 255 }).unwrap()
+    }
+
+    fn stored(secret: Option<&[u8]>, namespace: &str, parts: &[(&str, &[&[u8]])], text: &str) -> StorageKey {
+        let parts: Vec<_> = parts.iter().map(|(source, values)| ScopePart { source, values }).collect();
+        HashKey::new(secret).storage_key(namespace, &parts, &key(text))
+    }
+
+    #[test]
+    fn namespace_scope_key_and_secret_each_separate() {
+        let base = stored(None, "n", &[("header:authorization", &[b"alice"])], "k");
+        let others = [
+            stored(Some(b"s"), "n", &[("header:authorization", &[b"alice"])], "k"),
+            stored(None, "m", &[("header:authorization", &[b"alice"])], "k"),
+            stored(None, "n", &[("header:authorization", &[b"bob"])], "k"),
+            stored(None, "n", &[("header:authorization", &[])], "k"),
+            stored(None, "n", &[("header:x-account", &[b"alice"])], "k"),
+            stored(None, "n", &[], "k"),
+            stored(None, "n", &[("header:authorization", &[b"alice"])], "l"),
+        ];
+        for (at, other) in others.iter().enumerate() {
+            assert_ne!(base, *other, "variation {at}");
+        }
+        assert_eq!(base, stored(None, "n", &[("header:authorization", &[b"alice"])], "k"));
+    }
+
+    #[test]
+    fn moving_bytes_from_one_field_to_the_next_makes_another_key() {
+        assert_ne!(stored(None, "n", &[("s", &[b"ab"])], "c"), stored(None, "n", &[("s", &[b"a"])], "bc"));
+        assert_ne!(
+            stored(None, "n", &[("s", &[b"ab"])], "c"),
+            stored(None, "n", &[("s", &[b"a", b"b"])], "c")
+        );
+    }
+
+    #[test]
+    fn the_derivation_is_frozen() {
+        // Records outlive releases: if this changes, every outstanding key looks new.
+        assert_eq!(
+            stored(None, "onceway", &[("header:authorization", &[b"Bearer a"])], "k").to_string(),
+            FROZEN_STORAGE_KEY
+        );
+    }
+
+    const FROZEN_STORAGE_KEY: &str = "";
+}

@@ -1,0 +1,150 @@
+//! Where records live: one narrow trait, four ways to keep it.
+//!
+//! A store is dumb on purpose: insert if absent, compare-and-swap by version, fetch, remove, and who is
+//! alive. It never decides anything; the transitions stand once, in `../protocol/machine.rs`. Must not
+//! know HTTP, policies or the ledger above it.
+//!
+//! Read this file, then `codec.rs` for the bytes, then any of `memory.rs`, `embedded.rs`, `redis.rs`.
+//! Every store passes `conformance.rs` in `tests/it/`.
+
+pub mod codec;
+pub mod embedded;
+pub mod memory;
+pub mod redis;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::protocol::record::{Record, Seen, Session, Version};
+use crate::protocol::scope::StorageKey;
+
+/// A place that keeps records and sessions.
+///
+/// Every call may take long or forever: the ledger puts its own deadline on each. Every call is
+/// cancel safe in this sense only: dropping its future may leave the write done or undone, and may even
+/// let it be done later; the version in the record tells whose it is.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Writes `fresh` if nothing stands under `key`, else answers what stands there.
+    ///
+    /// [`Seen::Nothing`]: `fresh` is written and durable to the store's own degree.
+    /// Errors: nothing is known, the write may have happened or may still happen.
+    async fn insert(&self, key: &StorageKey, fresh: &Record, keep_for: Duration) -> Result<Seen, StoreError>;
+
+    /// Puts `next` in the place of the record of version `seen`, and wakes those who watch `key`.
+    ///
+    /// Errors: nothing is known, the write may have happened or may still happen.
+    async fn swap(
+        &self,
+        key: &StorageKey,
+        seen: Version,
+        next: &Record,
+        keep_for: Duration,
+    ) -> Result<Swapped, StoreError>;
+
+    /// Removes the record of version `seen`, and wakes those who watch `key`.
+    ///
+    /// Errors: nothing is known, the removal may have happened or may still happen.
+    async fn remove(&self, key: &StorageKey, seen: Version) -> Result<Swapped, StoreError>;
+
+    /// Answers what stands under `key`.
+    async fn fetch(&self, key: &StorageKey) -> Result<Seen, StoreError>;
+
+    /// Says that `session` lives, for `ttl` from now.
+    async fn renew_session(&self, session: Session, ttl: Duration) -> Result<(), StoreError>;
+
+    /// Says that `session` has ended in order: it left no claim unsettled that it could settle.
+    async fn end_session(&self, session: Session) -> Result<(), StoreError>;
+
+    /// Answers whether `session` lives.
+    async fn session_life(&self, session: Session) -> Result<SessionLife, StoreError>;
+
+    /// Watches `key` for a settled record. A write by this process may or may not be told.
+    ///
+    /// Whoever calls this must fetch afterwards: changes before the call returned are not told. Changes
+    /// may be missed when the store's connection is lost, so a slow poll belongs beside it.
+    async fn watch(&self, key: &StorageKey) -> Result<Watch, StoreError>;
+
+    /// Answers whether the store can be reached and takes writes.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// What the store is and where, for the log: never holds a credential.
+    fn describe(&self) -> String;
+}
+
+/// The answer to a compare-and-swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swapped {
+    /// The version was the one seen; it is done.
+    Done,
+    /// Another version stands there, or one that cannot be read.
+    Changed,
+    /// Nothing stands there.
+    Absent,
+}
+
+/// Whether a session lives, as far as the store can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionLife {
+    /// It was renewed within its time.
+    Alive,
+    /// It is not there. Perhaps dead, perhaps lost in a failover and about to be renewed.
+    Absent,
+    /// It cannot live: the store belongs to one process, and this is not its session.
+    Dead,
+}
+
+/// A subscription to one key. Dropping it ends it.
+#[derive(Debug)]
+pub struct Watch {
+    changed: Option<watch::Receiver<u64>>,
+    /// Held for its `Drop`, which ends the subscription in the store.
+    _subscription: Option<Box<dyn std::any::Any + Send + Sync>>,
+}
+
+impl Watch {
+    /// A watch that never tells: for stores of one process, whose waiters the ledger wakes by itself.
+    pub fn never() -> Self {
+        Self { changed: None, _subscription: None }
+    }
+
+    /// A watch that tells each time the counter behind `changed` moves.
+    pub fn new(
+        mut changed: watch::Receiver<u64>,
+        subscription: Box<dyn std::any::Any + Send + Sync>,
+    ) -> Self {
+        changed.mark_unchanged();
+        Self { changed: Some(changed), _subscription: Some(subscription) }
+    }
+
+    /// Waits for the next change. Never returns once the store can tell no more.
+    ///
+    /// Cancel safety: nothing is lost.
+    pub async fn changed(&mut self) {
+        if let Some(changed) = &mut self.changed
+            && changed.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+/// Why a store did not do what it was asked to. Always means: nothing is known of the write.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No answer: not connected, connection lost, or no answer in time.
+    #[error("reach the store")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No answer within the ledger's deadline.
+    #[error("get the store's answer within {0:?}")]
+    TimedOut(Duration),
+    /// The store answered that it will not: out of memory, read-only, no permission.
+    #[error("have the store take the command")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The engine on this machine failed: disk full, read-only, damaged.
+    #[error("use the embedded store")]
+    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
