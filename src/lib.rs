@@ -10,5 +10,6 @@
 
 pub mod clock;
 pub mod config;
+pub mod ledger;
 pub mod protocol;
 pub mod store;

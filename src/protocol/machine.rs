@@ -186,14 +186,15 @@ pub fn settle(record: &Record, outcome: Outcome, now: UnixMillis, retention: Ret
 
 /// The same claim once more, to be written so that its retention starts anew while the answer streams.
 pub fn extend(record: &Record) -> Record {
-    Record { version: next_version(record.version), ..record.clone() }
+    Record { version: version_after(record.version), ..record.clone() }
 }
 
 fn write(record: &Record, phase: Phase, keep_for: Duration) -> Transition {
-    let next = Record { version: next_version(record.version), phase, ..record.clone() };
+    let next = Record { version: version_after(record.version), phase, ..record.clone() };
     Transition::Write { next, keep_for }
 }
 
-fn next_version(version: Version) -> Version {
+/// The version of the write after `version`.
+pub fn version_after(version: Version) -> Version {
     Version { revision: version.revision.saturating_add(1), ..version }
 }

@@ -1,0 +1,112 @@
+//! Which attempts this process is working on, and which it gave up before sending anything.
+//!
+//! Must not know the store.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::protocol::machine::Owner;
+use crate::protocol::record::Attempt;
+
+/// Abandoned attempts remembered at most. One that is forgotten is taken for an unknown outcome, which
+/// is safe.
+const ABANDONED_MAX: usize = 65_536;
+
+/// The attempts of this process.
+#[derive(Clone, Default)]
+pub(super) struct Attempts(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    live: HashSet<Attempt>,
+    abandoned: HashSet<Attempt>,
+    abandoned_in_order: VecDeque<Attempt>,
+}
+
+/// An attempt that somebody in this process answers for. Dropping it unsettled, in a panic say, makes its
+/// record an orphan at once.
+#[derive(Debug)]
+pub(super) struct Live {
+    attempt: Attempt,
+    attempts: Attempts,
+}
+
+impl Attempts {
+    pub(super) fn enter(&self, attempt: Attempt) -> Live {
+        self.known().live.insert(attempt);
+        Live { attempt, attempts: self.clone() }
+    }
+
+    /// Who answers for an attempt of this process's session.
+    pub(super) fn owner_of(&self, attempt: Attempt) -> Owner {
+        let known = self.known();
+        if known.live.contains(&attempt) {
+            Owner::Working
+        } else if known.abandoned.contains(&attempt) {
+            Owner::NeverSent
+        } else {
+            Owner::Gone
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // The sets stay consistent whatever panicked while the lock was held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    /// Remembers that nothing was and nothing will be sent for this attempt.
+    pub(super) fn abandon(&self) {
+        let mut known = self.attempts.known();
+        known.live.remove(&self.attempt);
+        if known.abandoned.insert(self.attempt) {
+            known.abandoned_in_order.push_back(self.attempt);
+        }
+        if known.abandoned_in_order.len() > ABANDONED_MAX
+            && let Some(oldest) = known.abandoned_in_order.pop_front()
+        {
+            known.abandoned.remove(&oldest);
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.attempts.known().live.remove(&self.attempt);
+    }
+}
+
+impl std::fmt::Debug for Attempts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Attempts")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_is_at_work_until_dropped_and_then_gone() {
+        let attempts = Attempts::default();
+        let attempt = Attempt([1; 16]);
+        let live = attempts.enter(attempt);
+        assert_eq!(attempts.owner_of(attempt), Owner::Working);
+        drop(live);
+        assert_eq!(attempts.owner_of(attempt), Owner::Gone);
+    }
+
+    #[test]
+    fn an_abandoned_attempt_was_never_sent_and_the_memory_of_it_is_bounded() {
+        let attempts = Attempts::default();
+        let first = Attempt([0; 16]);
+        attempts.enter(first).abandon();
+        assert_eq!(attempts.owner_of(first), Owner::NeverSent);
+        for number in 1..=ABANDONED_MAX {
+            attempts.enter(Attempt((number as u128).to_be_bytes())).abandon();
+        }
+        assert_eq!(attempts.owner_of(first), Owner::Gone);
+        assert_eq!(attempts.known().abandoned.len(), ABANDONED_MAX);
+    }
+}

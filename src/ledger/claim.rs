@@ -1,0 +1,325 @@
+//! A claim: the licence to forward one request, and the duty to say what came of it.
+//!
+//! Each way to settle consumes the claim. Dropping it unsettled leaves the tombstone, which reads as an
+//! unknown outcome: safe. Read `mod.rs` before.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::attempts::Live;
+use super::{Ledger, Question, Terms, Unavailable};
+use crate::clock;
+use crate::protocol::machine::{self, Outcome, Transition};
+use crate::protocol::record::{Phase, Record, Seen, UnknownReason};
+use crate::protocol::saved::{SavedHead, SavedResponse};
+use crate::protocol::scope::StorageKey;
+use crate::store::{StoreError, Swapped};
+
+/// For how long a settlement that the store would not take is tried again in the background.
+const BACKGROUND_COMMIT_MAX: Duration = Duration::from_secs(600);
+
+/// The pauses between tries grow to this.
+const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// The first pause between tries.
+const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(20);
+
+/// The licence to forward one request once.
+#[derive(Debug)]
+pub struct Claim {
+    ledger: Ledger,
+    key: StorageKey,
+    terms: Terms,
+    record: Record,
+    claimed_at: Instant,
+    live: Live,
+}
+
+/// A claim whose outcome was written as unknown, while its answer may still come.
+#[derive(Debug)]
+pub struct LateClaim {
+    claim: Claim,
+    background: Option<tokio::task::AbortHandle>,
+}
+
+/// Proof that the upstream did not process the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unprocessed {
+    /// Not one byte of it left.
+    NeverSent,
+    /// The upstream's status says so.
+    SaidByStatus(u16),
+}
+
+/// What became of a settlement by the time the caller is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// The store has it.
+    Stored,
+    /// The store has not taken it yet; it is tried on in the background.
+    Unstored,
+    /// The store holds another attempt in this one's place: it forgot the claim, or an operator stepped in.
+    Superseded,
+}
+
+impl Claim {
+    pub(super) fn new(ledger: Ledger, question: &Question, record: Record, live: Live) -> Self {
+        Self {
+            ledger,
+            key: question.key,
+            terms: question.terms,
+            record,
+            claimed_at: clock::monotonic(),
+            live,
+        }
+    }
+
+    /// The key this claim is for.
+    pub fn key(&self) -> &StorageKey {
+        &self.key
+    }
+
+    /// Makes sure that the claim still stands, if this process may have been stopped since it was made.
+    ///
+    /// Errors: it does not, or nobody can tell; nothing may be sent.
+    pub async fn confirm(&mut self) -> Result<(), Unavailable> {
+        let age = clock::monotonic().duration_since(self.claimed_at);
+        if age < self.ledger.shared.settings.session_ttl / 2 {
+            return Ok(());
+        }
+        match self.ledger.timed(self.ledger.store.fetch(&self.key)).await? {
+            Seen::Record(record) if record.version == self.record.version => {
+                self.claimed_at = clock::monotonic();
+                Ok(())
+            }
+            Seen::Record(_) | Seen::Nothing | Seen::Unreadable => Err(Unavailable::SessionLapsed),
+        }
+    }
+
+    /// Starts the claim's retention anew; for answers that stream longer than a claim is kept.
+    pub async fn extend(&mut self) -> Result<(), StoreError> {
+        let next = machine::extend(&self.record);
+        let swap = self.ledger.store.swap(&self.key, self.record.version, &next, self.terms.claim_keep_for);
+        match self.ledger.timed(swap).await? {
+            Swapped::Done => self.record = next,
+            Swapped::Changed | Swapped::Absent => {}
+        }
+        Ok(())
+    }
+
+    /// How long after the claim, or its last extension, it is due to be extended.
+    pub fn extend_after(&self) -> Duration {
+        self.terms.claim_keep_for / 3
+    }
+
+    /// Keeps a whole answer.
+    pub async fn complete(self, saved: SavedResponse) -> Settlement {
+        self.settle(Outcome::Completed(saved)).await.0
+    }
+
+    /// Keeps the head of an answer whose body is not kept.
+    pub async fn complete_without_body(self, head: SavedHead) -> Settlement {
+        self.settle(Outcome::CompletedWithoutBody(head)).await.0
+    }
+
+    /// Gives the key back: the next request with it is a first one.
+    pub async fn release(self, proof: Unprocessed) -> Settlement {
+        tracing::debug!(operation_ref = %self.key, ?proof, "released");
+        self.settle(Outcome::Unprocessed).await.0
+    }
+
+    /// Says that the outcome is unknown, and keeps the right to tell it later.
+    pub async fn unknown(self, reason: UnknownReason) -> (Settlement, LateClaim) {
+        let late = Self {
+            ledger: self.ledger.clone(),
+            key: self.key,
+            terms: self.terms,
+            record: self.record.clone(),
+            claimed_at: self.claimed_at,
+            live: self.ledger.shared.attempts.enter(self.record.version.attempt),
+        };
+        let (settlement, background) = self.settle(Outcome::Unknown(reason)).await;
+        (settlement, LateClaim { claim: late, background })
+    }
+
+    async fn settle(self, outcome: Outcome) -> (Settlement, Option<tokio::task::AbortHandle>) {
+        let transition = machine::settle(&self.record, outcome, clock::unix_millis(), self.terms.retention);
+        match self.commit(&transition).await {
+            Ok(settlement) => (self.finished(&transition, settlement), None),
+            Err(error) => self.commit_on(transition, error).await,
+        }
+    }
+
+    /// Goes on trying in a task of its own, and waits for it for `commit_timeout`.
+    async fn commit_on(
+        self,
+        transition: Transition,
+        first_error: StoreError,
+    ) -> (Settlement, Option<tokio::task::AbortHandle>) {
+        let (tell, told) = oneshot::channel();
+        let (tasks, commit_timeout) = (self.ledger.shared.tasks.clone(), self.terms.commit_timeout);
+        self.remember(&transition);
+        let task = tasks.spawn(async move {
+            let settlement = self.commit_until_taken(&transition, first_error).await;
+            // The caller may have been answered "unstored" and gone.
+            drop(tell.send(self.finished(&transition, settlement)));
+        });
+        match tokio::time::timeout(commit_timeout, told).await {
+            Ok(Ok(settlement)) => (settlement, None),
+            Ok(Err(_)) | Err(_) => (Settlement::Unstored, Some(task.abort_handle())),
+        }
+    }
+
+    async fn commit_until_taken(&self, transition: &Transition, first_error: StoreError) -> Settlement {
+        let give_up_at = clock::monotonic() + BACKGROUND_COMMIT_MAX.max(self.terms.commit_timeout);
+        let (mut pause, mut error) = (COMMIT_PAUSE_MIN, first_error);
+        loop {
+            self.warn_not_taken(&error);
+            if clock::monotonic() >= give_up_at {
+                return Settlement::Unstored;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(COMMIT_PAUSE_MAX);
+            match self.commit(transition).await {
+                Ok(settlement) => return settlement,
+                Err(again) => error = again,
+            }
+        }
+    }
+
+    fn warn_not_taken(&self, error: &StoreError) {
+        let error: &dyn std::error::Error = error;
+        tracing::warn!(operation_ref = %self.key, error, "the store did not take the outcome");
+    }
+
+    /// Writes the transition once. A write that was done before, though its answer was lost, counts.
+    async fn commit(&self, transition: &Transition) -> Result<Settlement, StoreError> {
+        let mut seen = self.record.version;
+        // A second round only after an extension whose answer was lost and that was done all the same.
+        for _ in 0..2 {
+            let swapped = match transition {
+                Transition::Keep => return Ok(Settlement::Stored),
+                Transition::Remove => self.ledger.timed(self.ledger.store.remove(&self.key, seen)).await?,
+                Transition::Write { next, keep_for } => {
+                    let next = Record { version: machine::version_after(seen), ..next.clone() };
+                    self.ledger.timed(self.ledger.store.swap(&self.key, seen, &next, *keep_for)).await?
+                }
+            };
+            match (swapped, transition) {
+                (Swapped::Done, _) | (Swapped::Absent, Transition::Remove) => return Ok(Settlement::Stored),
+                (Swapped::Absent, Transition::Write { next, keep_for })
+                    if self.record.phase == Phase::InFlight =>
+                {
+                    return self.restore(next, *keep_for).await;
+                }
+                (Swapped::Absent, _) => return Ok(Settlement::Superseded),
+                (Swapped::Changed, _) => match self.ledger.timed(self.ledger.store.fetch(&self.key)).await? {
+                    Seen::Record(stands) if is_written(&stands, transition) => return Ok(Settlement::Stored),
+                    Seen::Record(stands) if self.is_own_claim(&stands) => seen = stands.version,
+                    Seen::Record(_) | Seen::Nothing | Seen::Unreadable => return Ok(Settlement::Superseded),
+                },
+            }
+        }
+        Ok(Settlement::Superseded)
+    }
+
+    fn is_own_claim(&self, stands: &Record) -> bool {
+        stands.version.attempt == self.record.version.attempt && stands.phase == Phase::InFlight
+    }
+
+    /// The store forgot the claim while it was in flight: what is known of the outcome goes in its place,
+    /// so that the next retry does not run again.
+    async fn restore(&self, next: &Record, keep_for: Duration) -> Result<Settlement, StoreError> {
+        tracing::error!(operation_ref = %self.key, "the store forgot a claim in flight");
+        let stands = self.ledger.timed(self.ledger.store.insert(&self.key, next, keep_for)).await?;
+        Ok(match stands {
+            Seen::Nothing => Settlement::Stored,
+            Seen::Record(stands) if *stands == *next => Settlement::Stored,
+            Seen::Record(_) | Seen::Unreadable => Settlement::Superseded,
+        })
+    }
+
+    /// What stands under the key, asked for as long as a settlement is tried.
+    async fn fetch_until_told(&self) -> Option<Seen> {
+        let give_up_at = clock::monotonic() + BACKGROUND_COMMIT_MAX;
+        loop {
+            match self.ledger.timed(self.ledger.store.fetch(&self.key)).await {
+                Ok(seen) => return Some(seen),
+                Err(_) if clock::monotonic() >= give_up_at => return None,
+                Err(_) => tokio::time::sleep(COMMIT_PAUSE_MAX).await,
+            }
+        }
+    }
+
+    fn finished(&self, transition: &Transition, settlement: Settlement) -> Settlement {
+        match settlement {
+            Settlement::Stored => self.remember(transition),
+            Settlement::Unstored => {}
+            Settlement::Superseded => {
+                self.ledger.shared.answers.forget(&self.key);
+                tracing::error!(
+                    operation_ref = %self.key,
+                    "another attempt stands in the place of this one: the store lost the claim, or an operator stepped in"
+                );
+            }
+        }
+        self.ledger.shared.waiters.wake(&self.key);
+        settlement
+    }
+
+    fn remember(&self, transition: &Transition) {
+        match transition {
+            Transition::Write { next, .. } => self.ledger.shared.answers.remember(self.key, next),
+            Transition::Remove | Transition::Keep => {}
+        }
+    }
+}
+
+impl LateClaim {
+    /// Keeps an answer that came after its timeout, if nobody resolved the key meanwhile.
+    pub async fn complete(self, saved: SavedResponse) -> Settlement {
+        self.settle(Outcome::Completed(saved)).await
+    }
+
+    /// Keeps the head of such an answer, if its body is not kept.
+    pub async fn complete_without_body(self, head: SavedHead) -> Settlement {
+        self.settle(Outcome::CompletedWithoutBody(head)).await
+    }
+
+    /// Gives the key back: the upstream said, late, that it did not process the request.
+    pub async fn release(self, _proof: Unprocessed) -> Settlement {
+        self.settle(Outcome::Unprocessed).await
+    }
+
+    async fn settle(mut self, outcome: Outcome) -> Settlement {
+        // The write of the unknown outcome may still be tried; what stands now tells which it is. Should it
+        // arrive later all the same, it finds another revision.
+        if let Some(background) = self.background.take() {
+            background.abort();
+        }
+        match self.claim.fetch_until_told().await {
+            Some(Seen::Record(record)) if record.version.attempt == self.claim.record.version.attempt => {
+                self.claim.record = *record;
+                self.claim.settle(outcome).await.0
+            }
+            Some(Seen::Record(_) | Seen::Nothing | Seen::Unreadable) => Settlement::Superseded,
+            None => Settlement::Unstored,
+        }
+    }
+}
+
+fn is_written(stands: &Record, transition: &Transition) -> bool {
+    match transition {
+        Transition::Write { next, .. } => {
+            stands.version.attempt == next.version.attempt && stands.phase == next.phase
+        }
+        Transition::Remove | Transition::Keep => false,
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ledger({})", self.store.describe())
+    }
+}

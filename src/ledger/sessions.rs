@@ -1,0 +1,143 @@
+//! Who is alive: this process's own session, and what is known of the others'.
+//!
+//! A session is dead only after it has been absent for a full heartbeat interval: a store that failed
+//! over may have lost it, and its owner, alive, is about to renew it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Ledger;
+use crate::clock;
+use crate::protocol::machine::Owner;
+use crate::protocol::record::Session;
+use crate::store::{SessionLife, StoreError};
+
+/// Absent sessions remembered at most; beyond it the memory starts anew, and the dead are found again.
+const ABSENT_MAX: usize = 4096;
+
+/// How often a session is renewed.
+pub(super) fn heartbeat_interval(session_ttl: Duration) -> Duration {
+    session_ttl / 5
+}
+
+pub(super) struct Sessions {
+    own: Session,
+    ttl: Duration,
+    renewed_at: Mutex<Option<Instant>>,
+    last_renewal_succeeded: AtomicBool,
+    absent: Mutex<HashMap<Session, Absence>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absence {
+    /// Seen absent once; looked at again after a heartbeat.
+    Noticed,
+    /// Absent for a full heartbeat.
+    Confirmed,
+}
+
+impl Sessions {
+    pub(super) fn new(own: Session, ttl: Duration) -> Self {
+        Self {
+            own,
+            ttl,
+            renewed_at: Mutex::default(),
+            last_renewal_succeeded: AtomicBool::new(false),
+            absent: Mutex::default(),
+        }
+    }
+
+    pub(super) fn own(&self) -> Session {
+        self.own
+    }
+
+    /// Whether the store still knows this process to be alive, by this process's own clock, counted from
+    /// the moment the last renewal was sent.
+    pub(super) fn is_fresh(&self) -> bool {
+        let renewed_at = *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        renewed_at.is_some_and(|at| clock::monotonic().duration_since(at) < self.ttl)
+    }
+
+    pub(super) fn last_renewal_succeeded(&self) -> bool {
+        self.last_renewal_succeeded.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn renewed(&self, sent_at: Instant) {
+        *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent_at);
+        if !self.last_renewal_succeeded.swap(true, Ordering::Relaxed) {
+            tracing::info!("the store is within reach");
+        }
+    }
+
+    pub(super) fn renewal_failed(&self, error: &StoreError) {
+        if self.last_renewal_succeeded.swap(false, Ordering::Relaxed) {
+            let error: &dyn std::error::Error = error;
+            tracing::warn!(error, "the store is out of reach: guarded requests are refused");
+        }
+    }
+
+    fn absent(&self) -> MutexGuard<'_, HashMap<Session, Absence>> {
+        self.absent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes an absence. Answers whether it is confirmed, and whether it is new.
+    fn note_absence(&self, session: Session) -> (Owner, bool) {
+        let mut absent = self.absent();
+        match absent.get(&session) {
+            Some(Absence::Confirmed) => (Owner::Gone, false),
+            Some(Absence::Noticed) => (Owner::Working, false),
+            None => {
+                if absent.len() >= ABSENT_MAX {
+                    absent.clear();
+                }
+                absent.insert(session, Absence::Noticed);
+                (Owner::Working, true)
+            }
+        }
+    }
+}
+
+/// What the store's word on a session means for the owner of a claim made in it.
+pub(super) fn owner_by(ledger: &Ledger, session: Session, life: SessionLife) -> Owner {
+    let sessions = &ledger.shared.sessions;
+    match life {
+        SessionLife::Dead => Owner::Gone,
+        SessionLife::Alive => {
+            sessions.absent().remove(&session);
+            Owner::Working
+        }
+        SessionLife::Absent => {
+            let (owner, is_new) = sessions.note_absence(session);
+            if is_new {
+                confirm_later(ledger.clone(), session);
+            }
+            owner
+        }
+    }
+}
+
+/// Looks again after a heartbeat, so that the next request need not come at the right moment.
+fn confirm_later(ledger: Ledger, session: Session) {
+    let tasks = ledger.shared.tasks.clone();
+    tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                () = ledger.shared.stopping.cancelled() => return,
+                () = tokio::time::sleep(heartbeat_interval(ledger.shared.settings.session_ttl)) => {}
+            }
+            match ledger.timed(ledger.store.session_life(session)).await {
+                Ok(SessionLife::Absent | SessionLife::Dead) => {
+                    ledger.shared.sessions.absent().insert(session, Absence::Confirmed);
+                    return;
+                }
+                Ok(SessionLife::Alive) => {
+                    ledger.shared.sessions.absent().remove(&session);
+                    return;
+                }
+                Err(_) => {}
+            }
+        }
+    });
+}
