@@ -6,10 +6,15 @@ use std::time::{Instant, SystemTime};
 
 use crate::protocol::record::UnixMillis;
 
-/// Wall time. For people, for `Age`, and for the embedded store's persisted expiry.
+/// Wall time, for people and for `Date`.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Wall time. For `Age`, and for the embedded store's persisted expiry.
 pub fn unix_millis() -> UnixMillis {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     UnixMillis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 

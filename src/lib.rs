@@ -8,8 +8,13 @@
 //! over a store; `upstream` and `proxy`, the road of a request; `server`; `config`; `admin`;
 //! `telemetry`; `gateway`, which alone knows everyone; `cli`. `ARCHITECTURE.md` draws the house.
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod ledger;
 pub mod protocol;
+pub mod proxy;
+pub mod server;
 pub mod store;
+pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,266 @@
+//! What a request says about itself before anything is claimed: its key, its caller, its fingerprint.
+//!
+//! Pure over fields and bytes. Must not know stores or upstreams. Read `route.rs` before, `guard.rs` after.
+
+use http::HeaderMap;
+use http::header::{self, HeaderName};
+use http::request::Parts;
+
+use super::body::{WholeBody, canonical_json};
+use super::headers::is_named_in_connection;
+use super::respond::Rejection;
+use crate::protocol::fingerprint::{Covered, CoveredBody, Fingerprint};
+use crate::protocol::key::{IdempotencyKey, KeyRules};
+use crate::protocol::policy::{FingerprintBody, KeyMode, KeySource, Policy, ScopeMissing, ScopeSource};
+use crate::protocol::scope::{HashKey, ScopePart, StorageKey};
+
+/// What the head of a request says about its key.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// There is none, and none is wanted.
+    Unkeyed,
+    /// This one, if the body does not disagree.
+    Keyed(IdempotencyKey),
+    /// Only the body can tell.
+    InBody,
+}
+
+/// Looks for the key in the head of a request. The body has not been touched.
+pub(super) fn admit(policy: &Policy, fields: &HeaderMap) -> Result<Admission, Rejection> {
+    let mut found: Option<IdempotencyKey> = None;
+    for source in &policy.key_from {
+        let KeySource::Header(name) = source else { continue };
+        if let Some(key) = key_in_header(policy, fields, name)? {
+            found = Some(agreed(found, key)?);
+        }
+    }
+    match found {
+        Some(key) => Ok(Admission::Keyed(key)),
+        None if pointers(policy).next().is_some() => Ok(Admission::InBody),
+        None => unkeyed(policy),
+    }
+}
+
+/// The key of a request whose body is at hand; `None` when it carries none and none is wanted.
+pub(super) fn key_with_body(
+    policy: &Policy,
+    admission: Admission,
+    body: &[u8],
+) -> Result<Option<IdempotencyKey>, Rejection> {
+    let mut found = match admission {
+        Admission::Unkeyed => return Ok(None),
+        Admission::Keyed(key) => Some(key),
+        Admission::InBody => None,
+    };
+    if pointers(policy).next().is_some()
+        && let Ok(document) = serde_json::from_slice::<serde_json::Value>(body)
+    {
+        for pointer in pointers(policy) {
+            let text = match document.pointer(pointer) {
+                None | Some(serde_json::Value::Null) => continue,
+                Some(serde_json::Value::String(text)) => text.clone(),
+                Some(serde_json::Value::Number(number)) => number.to_string(),
+                Some(
+                    serde_json::Value::Bool(_) | serde_json::Value::Array(_) | serde_json::Value::Object(_),
+                ) => {
+                    return Err(Rejection::KeyInvalid(format!(
+                        "the key at {pointer} is no string or number"
+                    )));
+                }
+            };
+            let key = IdempotencyKey::from_text(&text, rules(policy)).map_err(|e| invalid(&e))?;
+            found = Some(agreed(found, key)?);
+        }
+    }
+    match found {
+        Some(key) => Ok(Some(key)),
+        None => unkeyed(policy).map(|_| None),
+    }
+}
+
+/// Checks that the request says who is asking, where the route wants to know.
+pub(super) fn identify(policy: &Policy, fields: &HeaderMap) -> Result<(), Rejection> {
+    if policy.scope_missing == ScopeMissing::Anonymous {
+        return Ok(());
+    }
+    for ScopeSource::Header(name) in &policy.scope {
+        if !fields.contains_key(name) {
+            return Err(Rejection::ScopeMissing(format!("the {name} header")));
+        }
+    }
+    Ok(())
+}
+
+/// Where the record of this caller's key stands.
+pub(super) fn storage_key(
+    hash_key: &HashKey,
+    namespace: &str,
+    policy: &Policy,
+    fields: &HeaderMap,
+    key: &IdempotencyKey,
+) -> StorageKey {
+    let parts: Vec<(String, Vec<&[u8]>)> = policy
+        .scope
+        .iter()
+        .map(|ScopeSource::Header(name)| (format!("header:{name}"), values(fields, name)))
+        .collect();
+    let scope: Vec<ScopePart<'_>> =
+        parts.iter().map(|(source, values)| ScopePart { source, values }).collect();
+    hash_key.storage_key(namespace, &scope, key)
+}
+
+/// The fingerprint of a request.
+pub(super) fn fingerprint(
+    hash_key: &HashKey,
+    policy: &Policy,
+    parts: &Parts,
+    body: &WholeBody,
+) -> Fingerprint {
+    let chosen: Vec<(&str, Vec<&[u8]>)> =
+        policy.fingerprint_headers.iter().map(|name| (name.as_str(), values(&parts.headers, name))).collect();
+    let canonical = match policy.fingerprint_body {
+        FingerprintBody::Json => canonical_json(&body.data),
+        FingerprintBody::Bytes | FingerprintBody::Off => None,
+    };
+    let covered_body = match (policy.fingerprint_body, &canonical) {
+        (FingerprintBody::Off, _) => CoveredBody::Off,
+        (FingerprintBody::Json, Some(canonical)) => CoveredBody::CanonicalJson(canonical),
+        (FingerprintBody::Json, None) | (FingerprintBody::Bytes, _) => CoveredBody::Bytes(&body.data),
+    };
+    Fingerprint::of(
+        hash_key,
+        &Covered {
+            method: parts.method.as_str(),
+            path: parts.uri.path().as_bytes(),
+            query: parts.uri.query().map(str::as_bytes),
+            content_type: parts.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes),
+            headers: &chosen,
+            body: covered_body,
+        },
+    )
+}
+
+fn key_in_header(
+    policy: &Policy,
+    fields: &HeaderMap,
+    name: &str,
+) -> Result<Option<IdempotencyKey>, Rejection> {
+    let mut lines = fields.get_all(name).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(Rejection::KeyInvalid(format!("{name} stands in more than one field line")));
+    }
+    if is_named_in_connection(fields, name) {
+        return Err(Rejection::KeyInvalid(format!("{name} is named in Connection, so it may not travel on")));
+    }
+    IdempotencyKey::from_field(line.as_bytes(), rules(policy)).map(Some).map_err(|e| invalid(&e))
+}
+
+fn agreed(found: Option<IdempotencyKey>, another: IdempotencyKey) -> Result<IdempotencyKey, Rejection> {
+    match found {
+        Some(found) if found != another => {
+            Err(Rejection::KeyInvalid("the places where a key may stand hold different keys".into()))
+        }
+        Some(_) | None => Ok(another),
+    }
+}
+
+fn unkeyed(policy: &Policy) -> Result<Admission, Rejection> {
+    match policy.key {
+        KeyMode::Required => Err(Rejection::KeyMissing),
+        KeyMode::Optional | KeyMode::Off => Ok(Admission::Unkeyed),
+    }
+}
+
+fn pointers(policy: &Policy) -> impl Iterator<Item = &str> {
+    policy.key_from.iter().filter_map(|source| match source {
+        KeySource::Json(pointer) => Some(pointer.as_str()),
+        KeySource::Header(_) => None,
+    })
+}
+
+fn rules(policy: &Policy) -> KeyRules {
+    KeyRules { format: policy.key_format, max_length: policy.key_max_length }
+}
+
+fn invalid(error: &crate::protocol::key::InvalidKey) -> Rejection {
+    Rejection::KeyInvalid(error.to_string())
+}
+
+fn values<'a>(fields: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
+    match HeaderName::from_bytes(name.as_bytes()) {
+        Ok(name) => fields.get_all(name).iter().map(http::HeaderValue::as_bytes).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(*name, value.parse().unwrap());
+        }
+        fields
+    }
+
+    fn two_sources() -> Policy {
+        Policy {
+            key_from: vec![
+                KeySource::Header("idempotency-key".into()),
+                KeySource::Header("x-delivery".into()),
+                KeySource::Json("/event/id".into()),
+            ],
+            ..Policy::default()
+        }
+    }
+
+    fn key(fields: &HeaderMap, policy: &Policy, body: &str) -> Result<Option<Vec<u8>>, Rejection> {
+        let admission = admit(policy, fields)?;
+        Ok(key_with_body(policy, admission, body.as_bytes())?.map(|key| key.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn a_key_given_twice_or_named_in_connection_is_refused() {
+        let policy = Policy::default();
+        for lines in [
+            fields(&[("idempotency-key", "a"), ("idempotency-key", "a")]),
+            fields(&[("idempotency-key", "a"), ("connection", "close, Idempotency-Key")]),
+        ] {
+            assert!(matches!(admit(&policy, &lines), Err(Rejection::KeyInvalid(_))), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn sources_that_agree_are_one_key_and_others_are_refused() {
+        let policy = two_sources();
+        let both = fields(&[("idempotency-key", "\"e1\""), ("x-delivery", "e1")]);
+        assert_eq!(key(&both, &policy, r#"{"event":{"id":"e1"}}"#), Ok(Some(b"e1".to_vec())));
+        assert!(matches!(key(&both, &policy, r#"{"event":{"id":"e2"}}"#), Err(Rejection::KeyInvalid(_))));
+        let disagreeing = fields(&[("idempotency-key", "a"), ("x-delivery", "b")]);
+        assert!(matches!(admit(&policy, &disagreeing), Err(Rejection::KeyInvalid(_))));
+    }
+
+    #[test]
+    fn a_key_in_the_body_may_be_a_string_or_a_number() {
+        let policy = two_sources();
+        let none = HeaderMap::new();
+        assert_eq!(key(&none, &policy, r#"{"event":{"id":"e1"}}"#), Ok(Some(b"e1".to_vec())));
+        let large = "123456789012345678901234567890";
+        assert_eq!(
+            key(&none, &policy, &format!(r#"{{"event":{{"id":{large}}}}}"#)),
+            Ok(Some(large.as_bytes().to_vec()))
+        );
+        assert!(matches!(key(&none, &policy, r#"{"event":{"id":[]}}"#), Err(Rejection::KeyInvalid(_))));
+        assert_eq!(key(&none, &policy, "not json"), Ok(None));
+    }
+
+    #[test]
+    fn no_key_is_a_rejection_only_where_one_is_required() {
+        let required = Policy { key: KeyMode::Required, ..Policy::default() };
+        assert!(matches!(admit(&required, &HeaderMap::new()), Err(Rejection::KeyMissing)));
+        assert!(matches!(admit(&Policy::default(), &HeaderMap::new()), Ok(Admission::Unkeyed)));
+    }
+}

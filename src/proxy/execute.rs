@@ -1,0 +1,422 @@
+//! Forwards the one request that holds the claim, and settles what came of it.
+//!
+//! Runs in a task that outlives the caller. At every `.await` here the process may die: the claim then
+//! stands as a tombstone and reads as unknown. Must not know how keys are found. Read `guard.rs` before.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::Proxy;
+use super::body::{Aborted, AnswerStream, WholeBody};
+use super::headers;
+use super::pass::log_failure_of;
+use super::respond::{self, Rejection, Word};
+use crate::clock;
+use crate::config::Route;
+use crate::ledger::{Claim, LateClaim, Settlement, Unprocessed};
+use crate::protocol::policy::{Policy, StatusMeaning};
+use crate::protocol::record::UnknownReason;
+use crate::protocol::saved::{SavedHead, SavedResponse};
+use crate::upstream::{AnswerBody, Buffered, RequestBody, SendError, Upstream};
+
+/// Frames of a streamed answer that may wait for a slow caller.
+const FRAMES_WAITING_MAX: usize = 4;
+
+/// A request ready to be forwarded under a claim.
+pub(super) struct Forward {
+    pub(super) proxy: Proxy,
+    pub(super) upstream: Upstream,
+    pub(super) route: Route,
+    pub(super) request: Arc<Request<WholeBody>>,
+    pub(super) peer: SocketAddr,
+    pub(super) request_id: String,
+}
+
+/// What the caller is told, and what the log should know.
+pub(super) struct Answer {
+    pub(super) response: Result<Response<AnswerStream>, Rejection>,
+    pub(super) upstream_time: Option<Duration>,
+    word: Word,
+}
+
+/// What came back from the upstream.
+enum Received {
+    /// An answer within bounds, whole.
+    Whole(SavedResponse, StatusMeaning),
+    /// An answer whose body is not kept; `prefix` was read while it still looked small.
+    Streaming {
+        head: SavedHead,
+        length: Option<HeaderValue>,
+        meaning: StatusMeaning,
+        prefix: Vec<Bytes>,
+        body: AnswerBody,
+    },
+    /// A change of protocol that nobody asked for.
+    Switched,
+}
+
+/// Why no whole answer came back.
+enum Lost {
+    Sending(SendError),
+    CutShort(hyper::Error),
+}
+
+/// How a streamed answer ended.
+enum StreamEnd {
+    Clean,
+    Broken(UnknownReason),
+}
+
+impl Answer {
+    pub(super) fn rejected(rejection: Rejection) -> Self {
+        Self { word: rejection.word(), response: Err(rejection), upstream_time: None }
+    }
+
+    pub(super) fn replay(response: Response<AnswerStream>) -> Self {
+        Self { response: Ok(response), upstream_time: None, word: Word::Replayed }
+    }
+
+    fn first(response: Response<AnswerStream>, word: Word) -> Self {
+        Self { response: Ok(response), upstream_time: None, word }
+    }
+
+    fn took(self, upstream_time: Duration) -> Self {
+        Self { upstream_time: Some(upstream_time), ..self }
+    }
+
+    pub(super) fn word(&self) -> Word {
+        self.word
+    }
+}
+
+impl Forward {
+    /// Forwards under `claim`, tells the caller as soon as there is an answer, and sees the record to its
+    /// end.
+    pub(super) async fn execute(self, mut claim: Claim, tell: oneshot::Sender<Answer>) {
+        if let Err(error) = claim.confirm().await {
+            tracing::warn!(%error, request_id = self.request_id, "the claim lapsed before it was used");
+            claim.release(Unprocessed::NeverSent).await;
+            drop(tell.send(Answer::rejected(Rejection::StoreUnavailable)));
+            return;
+        }
+        let began = clock::monotonic();
+        let exchange = self.exchange();
+        tokio::pin!(exchange);
+        let lost_to = tokio::select! {
+            received = &mut exchange => {
+                let took = clock::monotonic().duration_since(began);
+                return match received {
+                    Ok(received) => self.settle(claim, received, took, tell).await,
+                    Err(lost) => self.settle_lost(claim, lost, took, tell).await,
+                };
+            }
+            () = tokio::time::sleep(self.upstream.timeouts().response) => UnknownReason::ResponseTimeout,
+            () = self.proxy.shared.out_of_time.cancelled() => UnknownReason::GatewayStopped,
+        };
+        let (_, late) = claim.unknown(lost_to).await;
+        let took = clock::monotonic().duration_since(began);
+        drop(tell.send(Answer::rejected(Rejection::AnswerLost(lost_to)).took(took)));
+        if lost_to == UnknownReason::ResponseTimeout {
+            let until = Instant::now() + self.route.policy.late_answer_window;
+            tokio::select! {
+                received = &mut exchange => {
+                    if let Ok(received) = received {
+                        self.settle_late(late, received, until).await;
+                    }
+                }
+                () = tokio::time::sleep_until(until) => {}
+                () = self.proxy.shared.out_of_time.cancelled() => {}
+            }
+        }
+    }
+
+    /// One exchange with the upstream, up to the point where its outcome is known or its body streams.
+    async fn exchange(&self) -> Result<Received, Lost> {
+        let response = self.upstream.send(self.request_to_upstream()).await.map_err(Lost::Sending)?;
+        receive(response, &self.route.policy).await
+    }
+
+    fn request_to_upstream(&self) -> Request<RequestBody> {
+        let (given, body) = (&*self.request, self.request.body());
+        let mut request = Request::new(());
+        *request.method_mut() = given.method().clone();
+        *request.uri_mut() = given.uri().clone();
+        *request.headers_mut() = self.proxy.headers_to_upstream(given.headers(), self.peer, given.version());
+        let trailers = body.trailers.clone().map(headers::trailers).filter(|fields| !fields.is_empty());
+        let has_framing = given.headers().contains_key(header::CONTENT_LENGTH)
+            || given.headers().contains_key(header::TRANSFER_ENCODING);
+        request.headers_mut().remove(header::CONTENT_LENGTH);
+        if trailers.is_none() && has_framing {
+            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.data.len()));
+        }
+        request.map(|()| Buffered::new(body.data.clone(), trailers).into())
+    }
+
+    async fn settle(&self, claim: Claim, received: Received, took: Duration, tell: oneshot::Sender<Answer>) {
+        let answer = match received {
+            Received::Whole(saved, StatusMeaning::Answer) => {
+                let word = word_of(claim.complete(saved.clone()).await, Word::Executed);
+                Answer::first(respond::delivered(saved, word), word)
+            }
+            Received::Whole(saved, meaning) => {
+                let word = settle_at_head(claim, saved.head.status, meaning).await;
+                Answer::first(respond::delivered(saved, word), word)
+            }
+            Received::Streaming { head, length, meaning, prefix, body } => {
+                let (frames, stream) = mpsc::channel(FRAMES_WAITING_MAX);
+                let mut response = respond::headed(&head, AnswerStream::pumped(stream));
+                if let Some(length) = length {
+                    response.headers_mut().insert(header::CONTENT_LENGTH, length);
+                }
+                let claim = if meaning == StatusMeaning::Answer {
+                    Word::Executed.mark(&mut response);
+                    drop(tell.send(Answer::first(response, Word::Executed).took(took)));
+                    Some(claim)
+                } else {
+                    let word = settle_at_head(claim, head.status, meaning).await;
+                    word.mark(&mut response);
+                    drop(tell.send(Answer::first(response, word).took(took)));
+                    None
+                };
+                return self.pump(claim, head, prefix, body, frames).await;
+            }
+            Received::Switched => {
+                let (_, _) = claim.unknown(UnknownReason::ProtocolSwitched).await;
+                Answer::rejected(Rejection::AnswerLost(UnknownReason::ProtocolSwitched))
+            }
+        };
+        drop(tell.send(answer.took(took)));
+    }
+
+    async fn settle_lost(&self, claim: Claim, lost: Lost, took: Duration, tell: oneshot::Sender<Answer>) {
+        let rejection = match lost {
+            Lost::Sending(error) => {
+                log_failure_of(&error, &self.request_id);
+                match error {
+                    SendError::NotSent(cause, _) => {
+                        claim.release(Unprocessed::NeverSent).await;
+                        Rejection::UpstreamUnreachable(cause)
+                    }
+                    SendError::Unknown(..) => {
+                        let (_, _) = claim.unknown(UnknownReason::ConnectionLost).await;
+                        Rejection::AnswerLost(UnknownReason::ConnectionLost)
+                    }
+                }
+            }
+            Lost::CutShort(error) => {
+                tracing::warn!(%error, request_id = self.request_id, "the upstream's answer was cut short");
+                let (_, _) = claim.unknown(UnknownReason::AnswerCutShort).await;
+                Rejection::AnswerLost(UnknownReason::AnswerCutShort)
+            }
+        };
+        drop(tell.send(Answer::rejected(rejection).took(took)));
+    }
+
+    async fn settle_late(&self, late: LateClaim, received: Received, until: Instant) {
+        let settlement = match received {
+            Received::Whole(saved, StatusMeaning::Answer) => late.complete(saved).await,
+            Received::Whole(saved, StatusMeaning::NotProcessed) => {
+                late.release(Unprocessed::SaidByStatus(saved.head.status)).await
+            }
+            Received::Streaming { head, meaning: StatusMeaning::Answer, body, .. } => {
+                if !drained(body, until).await {
+                    return;
+                }
+                late.complete_without_body(head).await
+            }
+            Received::Whole(_, StatusMeaning::Unknown) | Received::Streaming { .. } | Received::Switched => {
+                return;
+            }
+        };
+        tracing::info!(request_id = self.request_id, ?settlement, "the answer came late");
+    }
+
+    /// Carries a streamed answer to the caller, and on to its end if the caller leaves.
+    async fn pump(
+        &self,
+        mut claim: Option<Claim>,
+        head: SavedHead,
+        prefix: Vec<Bytes>,
+        mut body: AnswerBody,
+        frames: mpsc::Sender<Result<Frame<Bytes>, Aborted>>,
+    ) {
+        let mut caller = Some(frames);
+        for data in prefix {
+            self.deliver(&mut caller, Frame::data(data)).await;
+        }
+        let mut extend_at = claim.as_ref().map(|claim| Instant::now() + claim.extend_after());
+        let mut read_until = None;
+        let end = loop {
+            if caller.is_none() {
+                // Nobody reads any more: the answer is followed to its end for the record's sake only.
+                read_until.get_or_insert(Instant::now() + self.route.policy.late_answer_window);
+            }
+            if let (Some(claim), Some(at)) = (&mut claim, extend_at)
+                && Instant::now() >= at
+            {
+                if let Err(error) = claim.extend().await {
+                    tracing::warn!(%error, "a streaming claim was not extended");
+                }
+                extend_at = Some(Instant::now() + claim.extend_after());
+            }
+            let idle_until = Instant::now() + self.upstream.timeouts().response;
+            let until = read_until.map_or(idle_until, |until| until.min(idle_until));
+            tokio::select! {
+                frame = body.frame() => match frame {
+                    None => break StreamEnd::Clean,
+                    Some(Ok(frame)) => self.deliver(&mut caller, frame).await,
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, request_id = self.request_id, "the upstream's answer was cut short");
+                        break StreamEnd::Broken(UnknownReason::AnswerCutShort);
+                    }
+                },
+                () = tokio::time::sleep_until(until) => break StreamEnd::Broken(UnknownReason::AnswerCutShort),
+                () = self.proxy.shared.out_of_time.cancelled() => {
+                    break StreamEnd::Broken(UnknownReason::GatewayStopped);
+                }
+            }
+        };
+        self.end_stream(claim, head, caller, end).await;
+    }
+
+    async fn end_stream(
+        &self,
+        claim: Option<Claim>,
+        head: SavedHead,
+        caller: Option<mpsc::Sender<Result<Frame<Bytes>, Aborted>>>,
+        end: StreamEnd,
+    ) {
+        match (claim, &end) {
+            (Some(claim), StreamEnd::Clean) => {
+                claim.complete_without_body(head).await;
+            }
+            (Some(claim), StreamEnd::Broken(reason)) => {
+                let (_, _) = claim.unknown(*reason).await;
+            }
+            (None, _) => {}
+        }
+        // Dropping the sender ends the caller's body cleanly, so a broken one must be told first. It is told
+        // after the record is settled: a retry then finds it.
+        if let (Some(caller), StreamEnd::Broken(_)) = (caller, end) {
+            drop(caller.send(Err(Aborted)).await);
+        }
+    }
+
+    /// Hands one frame to the caller; forgets a caller that left or does not read.
+    async fn deliver(
+        &self,
+        caller: &mut Option<mpsc::Sender<Result<Frame<Bytes>, Aborted>>>,
+        frame: Frame<Bytes>,
+    ) {
+        let Some(frames) = caller else { return };
+        let frame = match frame.into_trailers() {
+            Ok(fields) => Frame::trailers(headers::trailers(fields)),
+            Err(frame) => frame,
+        };
+        let delivered = tokio::time::timeout(self.upstream.timeouts().response, frames.send(Ok(frame))).await;
+        if !matches!(delivered, Ok(Ok(()))) {
+            *caller = None;
+        }
+    }
+}
+
+/// Settles an answer that is no answer to keep.
+async fn settle_at_head(claim: Claim, status: u16, meaning: StatusMeaning) -> Word {
+    match meaning {
+        StatusMeaning::NotProcessed => {
+            word_of(claim.release(Unprocessed::SaidByStatus(status)).await, Word::Released)
+        }
+        StatusMeaning::Unknown | StatusMeaning::Answer => {
+            let (_, _) = claim.unknown(UnknownReason::ServerError).await;
+            Word::Unknown
+        }
+    }
+}
+
+/// Receives an answer: whole if it is within bounds, else up to the point where that is known.
+async fn receive(response: Response<AnswerBody>, policy: &Policy) -> Result<Received, Lost> {
+    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Received::Switched);
+    }
+    let has_retry_after = response.headers().contains_key(header::RETRY_AFTER);
+    let meaning = policy.meaning_of(response.status().as_u16(), has_retry_after);
+    let head = headers::saved_head(&response, clock::wall());
+    let streams = is_to_be_streamed(&response, policy.response_body_max);
+    let length = response.headers().get(header::CONTENT_LENGTH).cloned();
+    let mut body = response.into_body();
+    let (mut pieces, mut size, mut trailers) = (Vec::new(), 0_u64, HeaderMap::new());
+    if streams {
+        return Ok(Received::Streaming { head, length, meaning, prefix: pieces, body });
+    }
+    while let Some(frame) = body.frame().await {
+        match frame.map_err(Lost::CutShort)?.into_data() {
+            Ok(data) => {
+                size = size.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+                pieces.push(data);
+            }
+            Err(frame) => {
+                if let Ok(fields) = frame.into_trailers() {
+                    trailers = headers::trailers(fields);
+                }
+            }
+        }
+        if size > policy.response_body_max {
+            return Ok(Received::Streaming { head, length, meaning, prefix: pieces, body });
+        }
+    }
+    let saved = SavedResponse { head, body: joined(pieces), trailers: headers::field_lines(&trailers) };
+    Ok(Received::Whole(saved, meaning))
+}
+
+/// Whether an answer goes through without being kept: declared too large, an event stream, or ended only by
+/// the end of its connection, which cannot be told from its being cut short (RFC 9112 §8).
+fn is_to_be_streamed(response: &Response<AnswerBody>, max: u64) -> bool {
+    let body = response.body();
+    if body.is_end_stream() {
+        return false;
+    }
+    let fields = response.headers();
+    let is_event_stream = fields
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
+    let is_close_delimited =
+        body.size_hint().exact().is_none() && !fields.contains_key(header::TRANSFER_ENCODING);
+    is_event_stream || is_close_delimited || body.size_hint().lower() > max
+}
+
+/// Reads a body to its end; answers whether it came in time.
+async fn drained(mut body: AnswerBody, until: Instant) -> bool {
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    tokio::time::timeout_at(until, reading).await.unwrap_or(false)
+}
+
+fn joined(mut pieces: Vec<Bytes>) -> Bytes {
+    match pieces.len() {
+        0 => Bytes::new(),
+        1 => pieces.remove(0),
+        _ => pieces.concat().into(),
+    }
+}
+
+fn word_of(settlement: Settlement, stored: Word) -> Word {
+    match settlement {
+        Settlement::Stored => stored,
+        Settlement::Unstored | Settlement::Superseded => Word::Unstored,
+    }
+}

@@ -1,0 +1,223 @@
+//! The guarded road up to the verdict: key, caller, body, fingerprint, ledger.
+//!
+//! Must not know how a claim is executed (`execute.rs`). Read `admit.rs` before.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use super::Proxy;
+use super::admit::{self, Admission};
+use super::body::{self, AnswerStream, NotReceived, WholeBody};
+use super::execute::{Answer, Forward};
+use super::respond::{self, Rejection, Word};
+use crate::clock;
+use crate::config::Route;
+use crate::ledger::{Opened, Question, Terms, Unavailable, Waited};
+use crate::protocol::machine::Asked;
+use crate::protocol::policy::{InFlightMode, Mode, OnStoreError, Policy};
+use crate::telemetry::access::AccessLine;
+
+/// What became of one question to the ledger.
+enum Asking {
+    Answered(Answer),
+    InFlight,
+    Unavailable,
+    /// The route only observes: forward, and log what would have been.
+    Observed(Word),
+}
+
+impl Proxy {
+    /// Takes a request down the guarded road.
+    ///
+    /// Cancel safety: until the ledger is asked nothing has been claimed or sent; from then on a task of its
+    /// own does the work, and only the answer is lost with the caller.
+    pub(super) async fn guard(
+        &self,
+        route: &Route,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        line: &mut AccessLine,
+    ) -> Result<Response<AnswerStream>, Rejection> {
+        let (policy, upstream) = (&route.policy, self.upstream_of(route)?);
+        let admission = admit::admit(policy, request.headers())?;
+        if matches!(admission, Admission::Unkeyed) {
+            let mut response = self.pass(upstream, request, peer, line).await?;
+            line.word(Word::None.as_str());
+            Word::None.mark(&mut response);
+            return Ok(response);
+        }
+        admit::identify(policy, request.headers())?;
+        let (parts, incoming) = request.into_parts();
+        let body =
+            match body::receive(incoming, policy.request_body_max, self.shared.server.body_timeout).await {
+                Ok(body) => body,
+                Err(NotReceived::Rejected(rejection)) => return Err(rejection),
+                // Nobody reads this answer; nothing was claimed and nothing is forwarded.
+                Err(NotReceived::CallerGone) => return Err(Rejection::Malformed("the body is not complete")),
+            };
+        let Some(key) = admit::key_with_body(policy, admission, &body.data)? else {
+            let request = Request::from_parts(parts, body);
+            return self.pass_buffered(upstream, request, peer, Word::None, line).await;
+        };
+        let hash_key = &self.shared.hash_key;
+        let storage_key = admit::storage_key(hash_key, &self.shared.namespace, policy, &parts.headers, &key);
+        line.operates_on(storage_key);
+        let question = Question {
+            key: storage_key,
+            asked: Asked {
+                fingerprint: admit::fingerprint(hash_key, policy, &parts, &body),
+                on_unknown: policy.on_unknown,
+                route: route.path.clone(),
+            },
+            terms: terms(policy, upstream.timeouts()),
+        };
+        let request = Arc::new(Request::from_parts(parts, body));
+        self.ask_until_answered(route, Arc::new(question), request, peer, line).await
+    }
+
+    async fn ask_until_answered(
+        &self,
+        route: &Route,
+        question: Arc<Question>,
+        request: Arc<Request<WholeBody>>,
+        peer: SocketAddr,
+        line: &mut AccessLine,
+    ) -> Result<Response<AnswerStream>, Rejection> {
+        let policy = &route.policy;
+        let wait_until = clock::monotonic() + policy.wait_timeout;
+        loop {
+            match self.ask(route, &question, &request, peer, line.request_id()).await {
+                Asking::Answered(answer) => {
+                    if let Some(time) = answer.upstream_time {
+                        line.upstream_took(time);
+                    }
+                    line.word(answer.word().as_str());
+                    return answer.response;
+                }
+                Asking::InFlight if policy.in_flight == InFlightMode::Reject => {
+                    return Err(Rejection::InFlight);
+                }
+                Asking::InFlight => match self.ledger.wait(&question, wait_until).await {
+                    Ok(Waited::Settled) => {}
+                    Ok(Waited::TimedOut) => return Err(Rejection::InFlight),
+                    Err(error) => return self.unavailable(&error),
+                },
+                Asking::Unavailable if policy.on_store_error == OnStoreError::Forward => {
+                    tracing::warn!(
+                        request_id = line.request_id(),
+                        "forwarded unprotected: the store is out of reach"
+                    );
+                    return self.pass_again(route, request, peer, Word::Unprotected, line).await;
+                }
+                Asking::Unavailable => return Err(Rejection::StoreUnavailable),
+                Asking::Observed(would_be) => {
+                    line.would_be(would_be.as_str());
+                    return self.pass_again(route, request, peer, Word::Unprotected, line).await;
+                }
+            }
+        }
+    }
+
+    /// Asks the ledger, and executes the claim if there is one, in a task that outlives the caller. From
+    /// the moment the ledger is asked a claim may stand in the store, so nobody may walk away.
+    async fn ask(
+        &self,
+        route: &Route,
+        question: &Arc<Question>,
+        request: &Arc<Request<WholeBody>>,
+        peer: SocketAddr,
+        request_id: &str,
+    ) -> Asking {
+        let (tell, told) = oneshot::channel();
+        let forward = Forward {
+            proxy: self.clone(),
+            upstream: match self.upstream_of(route) {
+                Ok(upstream) => upstream.clone(),
+                Err(rejection) => return Asking::Answered(Answer::rejected(rejection)),
+            },
+            route: route.clone(),
+            request: Arc::clone(request),
+            peer,
+            request_id: request_id.to_owned(),
+        };
+        let (ledger, question) = (self.ledger.clone(), Arc::clone(question));
+        self.shared.exchanges.spawn(async move {
+            let opened = ledger.open(&question).await;
+            decide(opened, forward, tell).await;
+        });
+        // The task is gone without an answer only if it panicked; what it claimed reads as unknown.
+        told.await.unwrap_or_else(|_| Asking::Answered(Answer::rejected(Rejection::Internal)))
+    }
+
+    async fn pass_again(
+        &self,
+        route: &Route,
+        request: Arc<Request<WholeBody>>,
+        peer: SocketAddr,
+        word: Word,
+        line: &mut AccessLine,
+    ) -> Result<Response<AnswerStream>, Rejection> {
+        let upstream = self.upstream_of(route)?;
+        let request = Arc::try_unwrap(request).unwrap_or_else(|shared| Request::clone(&shared));
+        self.pass_buffered(upstream, request, peer, word, line).await
+    }
+
+    fn unavailable(&self, error: &Unavailable) -> Result<Response<AnswerStream>, Rejection> {
+        log_unavailable(error);
+        Err(Rejection::StoreUnavailable)
+    }
+}
+
+/// The one match on the verdict.
+async fn decide(opened: Result<Opened, Unavailable>, forward: Forward, tell: oneshot::Sender<Asking>) {
+    let policy = &forward.route.policy;
+    let observes = policy.mode == Mode::Observe;
+    let rejected = |rejection: Rejection| match observes {
+        true => Asking::Observed(rejection.word()),
+        false => Asking::Answered(Answer::rejected(rejection)),
+    };
+    let asking = match opened {
+        Ok(Opened::Execute(claim)) => {
+            let (tell_answer, answer) = oneshot::channel();
+            let pass_on = async {
+                if let Ok(answer) = answer.await {
+                    // The caller may have gone; the record is what counts.
+                    drop(tell.send(Asking::Answered(answer)));
+                }
+            };
+            tokio::join!(forward.execute(*claim, tell_answer), pass_on);
+            return;
+        }
+        Ok(Opened::Replay(..)) if observes => Asking::Observed(Word::Replayed),
+        Ok(Opened::Replay(saved, settled)) => {
+            Asking::Answered(Answer::replay(respond::replayed(saved, settled, policy, clock::unix_millis())))
+        }
+        Ok(Opened::BodyNotKept(head)) => rejected(Rejection::ResultUnavailable(head)),
+        Ok(Opened::Mismatch) => rejected(Rejection::KeyReused),
+        Ok(Opened::Unknown(reason)) => rejected(Rejection::OutcomeUnknown(reason)),
+        Ok(Opened::InFlight) if observes => Asking::Observed(Word::InFlight),
+        Ok(Opened::InFlight) => Asking::InFlight,
+        Err(error) => {
+            log_unavailable(&error);
+            if observes { Asking::Observed(Word::Unprotected) } else { Asking::Unavailable }
+        }
+    };
+    drop(tell.send(asking));
+}
+
+fn log_unavailable(error: &Unavailable) {
+    let error: &dyn std::error::Error = error;
+    tracing::warn!(error, "the key could not be claimed");
+}
+
+fn terms(policy: &Policy, timeouts: crate::upstream::Timeouts) -> Terms {
+    Terms {
+        retention: policy.retention(),
+        claim_keep_for: policy.claim_keep_for(timeouts.connect.saturating_add(timeouts.response)),
+        commit_timeout: policy.commit_timeout,
+    }
+}

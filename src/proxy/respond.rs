@@ -1,0 +1,442 @@
+//! Answers that the gateway makes itself: replays and problem documents. The one place where verdicts and
+//! failures become status codes.
+//!
+//! Source: RFC 9457 for problem documents, RFC 9209 for `Proxy-Status`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::body::AnswerStream;
+use super::headers::{self, IDEMPOTENCY_STATUS, PSEUDONYM};
+use crate::protocol::policy::Policy;
+use crate::protocol::record::{Settled, UnixMillis, UnknownReason};
+use crate::protocol::saved::{SavedHead, SavedResponse};
+use crate::protocol::scope::StorageKey;
+use crate::upstream::{Broken, Buffered, NotSent};
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// What the gateway has to do with an answer, as `Idempotency-Status` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Not protected: no key, or refused before a claim.
+    None,
+    /// Forwarded under a claim, and kept.
+    Executed,
+    /// The first answer again.
+    Replayed,
+    /// The first request is still at work.
+    InFlight,
+    /// The key belongs to another request.
+    Mismatch,
+    /// Nobody knows the outcome.
+    Unknown,
+    /// Not processed; the key is free again.
+    Released,
+    /// Executed, but the store has not taken the answer yet.
+    Unstored,
+    /// Forwarded without a claim, because the store was out of reach or the route only observes.
+    Unprotected,
+    /// Executed, but the body was not kept.
+    BodyNotKept,
+}
+
+/// Why a request is not answered by the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// No key on a route that requires one.
+    KeyMissing,
+    /// A key that is none, with the reason.
+    KeyInvalid(String),
+    /// A part of the scope is missing.
+    ScopeMissing(String),
+    /// The path reads in several ways.
+    PathAmbiguous,
+    /// Not well-formed HTTP, with the reason.
+    Malformed(&'static str),
+    /// The caller did not send its body in time.
+    BodyTooSlow(Duration),
+    /// CONNECT.
+    MethodNotSupported,
+    /// Neither a route nor a default upstream.
+    NoRoute,
+    /// The first request is still at work.
+    InFlight,
+    /// A retry of a request whose outcome is unknown.
+    OutcomeUnknown(UnknownReason),
+    /// The first request of a key, sent, and no whole answer came back.
+    AnswerLost(UnknownReason),
+    /// The first answer's body was not kept.
+    ResultUnavailable(SavedHead),
+    /// The body is larger than the route takes.
+    RequestTooLarge {
+        /// Bytes accepted.
+        max: u64,
+    },
+    /// The key belongs to another request.
+    KeyReused,
+    /// Nothing was sent.
+    UpstreamUnreachable(NotSent),
+    /// Sent without a claim, and no answer came back.
+    PassBroken(Broken),
+    /// Sent without a claim, and no answer came back in time.
+    PassTimedOut,
+    /// The store is out of reach.
+    StoreUnavailable,
+    /// The gateway is stopping.
+    Draining,
+    /// The gateway itself failed.
+    Internal,
+}
+
+/// What a problem document says beside the rejection.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// Prefix of `type`.
+    pub problem_base: &'a str,
+    /// The exchange this answers.
+    pub request_id: &'a str,
+    /// The record it is about.
+    pub operation: Option<&'a StorageKey>,
+    /// The route's own status codes.
+    pub policy: Option<&'a Policy>,
+}
+
+/// What a problem document is made of.
+struct Problem {
+    code: &'static str,
+    status: u16,
+    title: &'static str,
+    detail: String,
+    retry_same_key: bool,
+    word: Word,
+    retry_after: Option<u64>,
+    proxy_error: Option<&'static str>,
+    closes: bool,
+}
+
+impl Word {
+    /// As it stands in the header and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Executed => "executed",
+            Self::Replayed => "replayed",
+            Self::InFlight => "in-flight",
+            Self::Mismatch => "mismatch",
+            Self::Unknown => "unknown",
+            Self::Released => "released",
+            Self::Unstored => "unstored",
+            Self::Unprotected => "unprotected",
+            Self::BodyNotKept => "body-not-kept",
+        }
+    }
+
+    /// Puts the word on an answer.
+    pub(super) fn mark<B>(self, response: &mut Response<B>) {
+        response.headers_mut().insert(IDEMPOTENCY_STATUS, HeaderValue::from_static(self.as_str()));
+    }
+}
+
+impl Rejection {
+    /// The word that goes with it.
+    pub fn word(&self) -> Word {
+        problem(self, None).word
+    }
+}
+
+/// The first answer, as it was, with `word`.
+pub(super) fn delivered(saved: SavedResponse, word: Word) -> Response<AnswerStream> {
+    let trailers = (!saved.trailers.is_empty()).then(|| headers::fields(&saved.trailers));
+    let body = AnswerStream::buffered(Buffered::new(saved.body, trailers));
+    let mut response = headed(&saved.head, body);
+    word.mark(&mut response);
+    response
+}
+
+/// A response of this head.
+pub(super) fn headed(head: &SavedHead, body: AnswerStream) -> Response<AnswerStream> {
+    let mut response = Response::new(body);
+    // A status that is none can only come from a damaged record that passed its checksum.
+    *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    *response.headers_mut() = headers::fields(&head.headers);
+    response
+}
+
+/// The first answer again, marked as a replay.
+pub(super) fn replayed(
+    mut saved: SavedResponse,
+    settled: Settled,
+    policy: &Policy,
+    now: UnixMillis,
+) -> Response<AnswerStream> {
+    saved.head.headers.retain(|(name, _)| !policy.replay_exclude_headers.contains(name));
+    let mut response = delivered(saved, Word::Replayed);
+    let age = now.0.saturating_sub(settled.at.0) / 1000;
+    response.headers_mut().insert(header::AGE, HeaderValue::from(age));
+    if let Ok(name) = HeaderName::from_bytes(policy.replay_header.as_bytes()) {
+        response.headers_mut().insert(name, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// The problem document of a rejection.
+pub(super) fn rejected(rejection: &Rejection, about: &About<'_>) -> Response<AnswerStream> {
+    let problem = problem(rejection, about.policy);
+    let mut document = json!({
+        "type": format!("{}{}", about.problem_base, problem.code),
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
+        "retry_same_key": problem.retry_same_key,
+        "instance": uuid::Uuid::new_v4().urn().to_string(),
+        "request_id": about.request_id,
+    });
+    if let (Some(members), Some(operation)) = (document.as_object_mut(), about.operation) {
+        members.insert("operation_ref".into(), operation.to_string().into());
+    }
+    let mut response = Response::new(());
+    if let (Rejection::ResultUnavailable(head), Some(members)) = (rejection, document.as_object_mut()) {
+        members.insert("original_status".into(), head.status.into());
+        if let Some(location) = head.header("location") {
+            members.insert("location".into(), String::from_utf8_lossy(location).into());
+        }
+    }
+    *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(seconds) = problem.retry_after {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(error) = problem.proxy_error
+        && let Ok(value) = HeaderValue::try_from(format!("{PSEUDONYM}; error={error}"))
+    {
+        fields.insert(PROXY_STATUS, value);
+    }
+    if problem.status == 405 {
+        fields
+            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    }
+    if problem.closes {
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    problem.word.mark(&mut response);
+    response.map(|()| AnswerStream::buffered(Buffered::new(Bytes::from(document.to_string()), None)))
+}
+
+#[expect(clippy::too_many_lines, reason = "one exhaustive match: every rejection on one page")]
+fn problem(rejection: &Rejection, policy: Option<&Policy>) -> Problem {
+    let plain = |status, code, title, detail: &str| Problem {
+        code,
+        status,
+        title,
+        detail: detail.to_owned(),
+        retry_same_key: false,
+        word: Word::None,
+        retry_after: None,
+        proxy_error: None,
+        closes: false,
+    };
+    match rejection {
+        Rejection::KeyMissing => plain(
+            400,
+            "key-missing",
+            "Idempotency key missing",
+            "This request needs an idempotency key: send a fresh one, and the same one again with every retry.",
+        ),
+        Rejection::KeyInvalid(reason) => {
+            plain(400, "key-invalid", "Idempotency key not valid", &sentence(reason))
+        }
+        Rejection::ScopeMissing(part) => plain(
+            400,
+            "scope-missing",
+            "Caller not identified",
+            &format!("Keys are kept apart by {part}, which this request does not carry."),
+        ),
+        Rejection::PathAmbiguous => plain(
+            400,
+            "path-ambiguous",
+            "Path can be read in several ways",
+            "Servers read this path differently, and one reading is protected. Send it in its plain form.",
+        ),
+        Rejection::Malformed(reason) => Problem {
+            closes: true,
+            ..plain(400, "malformed-request", "Request not well-formed", &sentence(reason))
+        },
+        Rejection::BodyTooSlow(limit) => Problem {
+            retry_same_key: true,
+            closes: true,
+            ..plain(
+                408,
+                "request-timeout",
+                "Request body not received in time",
+                &format!("The whole body was not received within {limit:?}. Nothing was forwarded."),
+            )
+        },
+        Rejection::MethodNotSupported => {
+            plain(405, "method-not-supported", "Method not supported", "This gateway opens no tunnels.")
+        }
+        Rejection::NoRoute => plain(404, "no-route", "No route", "No upstream is configured for this path."),
+        Rejection::InFlight => Problem {
+            retry_same_key: true,
+            word: Word::InFlight,
+            retry_after: Some(1),
+            ..plain(
+                policy.map_or(409, |policy| policy.in_flight_status),
+                "in-flight",
+                "First request still in flight",
+                "A request with this key is being processed. Send it again with the same key to get its answer.",
+            )
+        },
+        Rejection::OutcomeUnknown(reason) => Problem {
+            word: Word::Unknown,
+            ..plain(
+                409,
+                "outcome-unknown",
+                "Outcome unknown",
+                &format!(
+                    "A request with this key was sent, and whether it took effect is not known ({}). It is not sent \
+                     again by itself; find out with the service, or have an operator resolve it.",
+                    reason.as_str()
+                ),
+            )
+        },
+        Rejection::AnswerLost(reason) => Problem {
+            retry_same_key: true,
+            word: Word::Unknown,
+            proxy_error: Some(lost_as_proxy_error(*reason)),
+            ..plain(
+                if *reason == UnknownReason::ResponseTimeout { 504 } else { 502 },
+                "outcome-unknown",
+                "Outcome unknown",
+                &format!(
+                    "The request was sent, and no whole answer came back ({}). It may have taken effect. Sending it \
+                     again with the same key is safe: it does not run a second time.",
+                    reason.as_str()
+                ),
+            )
+        },
+        Rejection::ResultUnavailable(_) => Problem {
+            word: Word::BodyNotKept,
+            ..plain(
+                409,
+                "result-unavailable",
+                "Result not kept",
+                "The first request was answered; its body was too large or streamed, and is not kept.",
+            )
+        },
+        Rejection::RequestTooLarge { max } => plain(
+            413,
+            "request-too-large",
+            "Request body too large",
+            &format!("A request with an idempotency key may have a body of {max} bytes here."),
+        ),
+        Rejection::KeyReused => Problem {
+            word: Word::Mismatch,
+            ..plain(
+                policy.map_or(422, |policy| policy.mismatch_status),
+                "key-reused",
+                "Idempotency key reused",
+                "This key was first used with another request. A new request needs a new key.",
+            )
+        },
+        Rejection::UpstreamUnreachable(cause) => Problem {
+            retry_same_key: true,
+            word: Word::Released,
+            proxy_error: Some(unreached_as_proxy_error(*cause)),
+            ..plain(
+                if *cause == NotSent::ConnectTimeout { 504 } else { 502 },
+                "upstream-unreachable",
+                "Upstream unreachable",
+                "The service could not be reached. Nothing was sent to it.",
+            )
+        },
+        Rejection::PassBroken(broken) => Problem {
+            proxy_error: Some(match broken {
+                Broken::ConnectionLost | Broken::CallersBody => "connection_terminated",
+                Broken::Malformed => "http_protocol_error",
+            }),
+            ..plain(
+                502,
+                "outcome-unknown",
+                "Outcome unknown",
+                "The request was sent without idempotency protection, and no whole answer came back.",
+            )
+        },
+        Rejection::PassTimedOut => Problem {
+            proxy_error: Some("http_response_timeout"),
+            ..plain(
+                504,
+                "outcome-unknown",
+                "Outcome unknown",
+                "The request was sent without idempotency protection, and no answer came back in time.",
+            )
+        },
+        Rejection::StoreUnavailable => Problem {
+            retry_same_key: true,
+            retry_after: Some(1),
+            proxy_error: Some("proxy_internal_error"),
+            ..plain(
+                503,
+                "store-unavailable",
+                "Idempotency store unavailable",
+                "The request was not forwarded, because its key could not be claimed. Send it again.",
+            )
+        },
+        Rejection::Draining => Problem {
+            retry_same_key: true,
+            retry_after: Some(1),
+            proxy_error: Some("proxy_internal_error"),
+            closes: true,
+            ..plain(503, "draining", "Gateway stopping", "The request was not forwarded. Send it again.")
+        },
+        Rejection::Internal => Problem {
+            word: Word::Unknown,
+            proxy_error: Some("proxy_internal_error"),
+            ..plain(
+                502,
+                "outcome-unknown",
+                "Outcome unknown",
+                "The gateway failed while it worked on this request.",
+            )
+        },
+    }
+}
+
+fn unreached_as_proxy_error(cause: NotSent) -> &'static str {
+    match cause {
+        NotSent::Dns => "dns_error",
+        NotSent::Connect => "connection_refused",
+        NotSent::ConnectTimeout => "connection_timeout",
+        NotSent::Tls => "tls_protocol_error",
+        NotSent::ConnectionDead => "connection_terminated",
+    }
+}
+
+fn lost_as_proxy_error(reason: UnknownReason) -> &'static str {
+    match reason {
+        UnknownReason::ConnectionLost => "connection_terminated",
+        UnknownReason::ResponseTimeout => "http_response_timeout",
+        UnknownReason::AnswerCutShort => "http_response_incomplete",
+        UnknownReason::ProtocolSwitched => "http_upgrade_failed",
+        UnknownReason::ServerError
+        | UnknownReason::GatewayStopped
+        | UnknownReason::SessionDied
+        | UnknownReason::Unreadable => "proxy_internal_error",
+    }
+}
+
+/// A fragment as a sentence.
+fn sentence(fragment: &str) -> String {
+    let mut characters = fragment.chars();
+    match characters.next() {
+        Some(first) => format!("{}{}.", first.to_uppercase(), characters.as_str()),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,163 @@
+//! Bodies as they travel to and from an upstream.
+//!
+//! Must not know what they mean.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::connection::Link;
+
+/// A body that is wholly in memory, with its trailers.
+#[derive(Clone, Debug, Default)]
+pub struct Buffered {
+    data: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+/// The body of a request to an upstream.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// In memory: can be sent again.
+    Buffered(Buffered),
+    /// Streamed from the caller.
+    Streamed(Incoming),
+}
+
+/// The body of an upstream's answer.
+#[derive(Debug)]
+pub struct AnswerBody {
+    incoming: Incoming,
+    link: Option<Link>,
+}
+
+impl Buffered {
+    /// A body of `data`, and then `trailers` if there are any.
+    pub fn new(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { data, trailers: trailers.filter(|fields| !fields.is_empty()) }
+    }
+
+    /// The bytes still to be sent.
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+}
+
+impl Body for Buffered {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if !self.data.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.data)))));
+        }
+        Poll::Ready(self.trailers.take().map(|fields| Ok(Frame::trailers(fields))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_empty() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.trailers.is_some() {
+            // An exact size would be sent as Content-Length, after which no trailers can follow.
+            return SizeHint::default();
+        }
+        SizeHint::with_exact(u64::try_from(self.data.len()).unwrap_or(u64::MAX))
+    }
+}
+
+impl RequestBody {
+    /// A copy, if the body can be sent again.
+    pub(super) fn replayable(&self) -> Option<Buffered> {
+        match self {
+            Self::Buffered(body) => Some(body.clone()),
+            Self::Streamed(incoming) => incoming.is_end_stream().then(Buffered::default),
+        }
+    }
+}
+
+impl From<Buffered> for RequestBody {
+    fn from(body: Buffered) -> Self {
+        Self::Buffered(body)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Buffered(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+            Self::Streamed(incoming) => Pin::new(incoming).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Buffered(body) => body.is_end_stream(),
+            Self::Streamed(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Buffered(body) => body.size_hint(),
+            Self::Streamed(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
+impl AnswerBody {
+    pub(super) fn new(incoming: Incoming, link: Option<Link>) -> Self {
+        let body = Self { incoming, link };
+        if body.incoming.is_end_stream() {
+            body.ended();
+        }
+        body
+    }
+
+    fn ended(&self) {
+        if let Some(link) = &self.link {
+            link.exchange_ended();
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        if frame.is_none() || (matches!(frame, Some(Ok(_))) && self.incoming.is_end_stream()) {
+            self.ended();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

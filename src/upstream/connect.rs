@@ -1,0 +1,152 @@
+//! How a connection is made: resolve, connect, TLS, all within one deadline, and the link put under watch.
+//!
+//! Must not know requests. Read `connection.rs` for the watch.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use super::connection::Watched;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+
+/// Which certificates of upstreams are trusted.
+#[derive(Clone, Debug)]
+pub struct Trust(Arc<ClientConfig>);
+
+/// Makes connections to upstreams.
+#[derive(Clone)]
+pub struct Connector {
+    inner: HttpsConnector<Watching>,
+    deadline: Duration,
+}
+
+/// The name of an upstream does not resolve.
+#[derive(Debug, thiserror::Error)]
+#[error("resolve the upstream's name")]
+pub(super) struct ResolveFailed(#[source] std::io::Error);
+
+/// No connection in time.
+#[derive(Debug, thiserror::Error)]
+#[error("connect within {0:?}")]
+pub(super) struct ConnectTimedOut(Duration);
+
+impl Trust {
+    /// Trusts what the operating system trusts. Pass `false` when no upstream uses TLS, to skip reading
+    /// the certificates.
+    ///
+    /// Errors: the system's certificates cannot be read.
+    pub fn of_system(needed: bool) -> std::io::Result<Self> {
+        use hyper_rustls::ConfigBuilderExt as _;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(std::io::Error::other)?;
+        let config = if needed {
+            builder.with_native_roots()?.with_no_client_auth()
+        } else {
+            builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+        };
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+impl Connector {
+    pub(super) fn new(deadline: Duration, trust: &Trust) -> Self {
+        let mut http = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        let config = ClientConfig::clone(&trust.0);
+        let inner = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(Watching(http));
+        Self { inner, deadline }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<Watched>;
+    type Error = BoxError;
+    type Future = BoxFuture<Self::Response, BoxError>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, target: Uri) -> Self::Future {
+        let (connecting, deadline) = (self.inner.call(target), self.deadline);
+        Box::pin(async move {
+            tokio::time::timeout(deadline, connecting)
+                .await
+                .unwrap_or_else(|_| Err(ConnectTimedOut(deadline).into()))
+        })
+    }
+}
+
+/// Puts a plain connection under watch; TLS, if any, goes on top.
+#[derive(Clone)]
+struct Watching(HttpConnector<Resolver>);
+
+impl Service<Uri> for Watching {
+    type Response = Watched;
+    type Error = BoxError;
+    type Future = BoxFuture<Watched, BoxError>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, target: Uri) -> Self::Future {
+        let is_tls = target.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let mut connector = self.0.clone();
+        Box::pin(async move {
+            poll_fn(|cx| connector.poll_ready(cx)).await?;
+            let stream: TokioIo<TcpStream> = connector.call(target).await?;
+            Ok(Watched::new(stream, is_tls))
+        })
+    }
+}
+
+/// The system's resolver, with an error that can be told from others.
+#[derive(Clone)]
+struct Resolver(GaiResolver);
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = ResolveFailed;
+    type Future = BoxFuture<Self::Response, ResolveFailed>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ResolveFailed>> {
+        self.0.poll_ready(cx).map_err(ResolveFailed)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolving = self.0.call(name);
+        Box::pin(async move {
+            let addresses: Vec<_> = resolving.await.map_err(ResolveFailed)?.collect();
+            Ok(addresses.into_iter())
+        })
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
