@@ -1,0 +1,1 @@
+//! Choices that are valid and may still surprise.
