@@ -8,6 +8,7 @@
 //! over a store; `upstream` and `proxy`, the road of a request; `server`; `config`; `admin`;
 //! `telemetry`; `gateway`, which alone knows everyone; `cli`. `ARCHITECTURE.md` draws the house.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod protocol;

@@ -56,7 +56,8 @@ pub fn parse(
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigProblems> {
-    // A byte order mark is no part of the text; the TOML parser skips it and counts it.
+    // A byte order mark is no part of the first line.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut find = Findings { places: Places::of(text.as_bytes()), env, problems: Vec::new() };
     // A key that stands twice leaves the rest of the tree sound. Behind any other error the tree is a

@@ -77,7 +77,8 @@ impl<'t> Section<'t> {
     ) -> Option<Self> {
         let place = find.places.start_of(Some(value.span()));
         let Some(table) = value.get_ref().as_table() else {
-            let found = shown_value(value.get_ref(), true);
+            // What stands in the place of a whole table may well be a secret of it.
+            let found = shown_value(value.get_ref(), false);
             find.push(place, path, Wrong::Unexpected { found, expected: Shape::Table.wanted() });
             return None;
         };
@@ -350,4 +351,53 @@ fn shorten(mut number: String) -> String {
         number.push('…');
     }
     number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expand(text: &str) -> Result<String, String> {
+        let env = |name: &str| (name == "A").then(|| "${B}".to_owned());
+        let find = Findings { places: Places::of(b""), env: &env, problems: Vec::new() };
+        find.expand(text).map_err(|wrong| wrong.to_string())
+    }
+
+    #[test]
+    fn variables_are_filled_in_once_and_escapes_stay() {
+        for (text, filled) in [
+            ("", ""),
+            ("a$b", "a$b"),
+            ("x${A}y", "x${B}y"),
+            ("$${A}", "${A}"),
+            ("$$${A}", "$${A}"),
+            ("$$", "$$"),
+        ] {
+            assert_eq!(expand(text), Ok(filled.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_begins_no_variable_is_refused() {
+        for text in ["${", "${}", "${A", "${A B}", "${1A}", "${A-B}", "${ä}"] {
+            assert!(expand(text).is_err_and(|wrong| wrong.contains("begins no variable")), "{text}");
+        }
+        assert_eq!(expand("${NONE}"), Err("the environment variable NONE is not set".to_owned()));
+    }
+
+    #[test]
+    fn a_slip_finds_the_key_that_was_meant_and_a_stranger_none() {
+        let known = ["ttl", "unknown_ttl", "listen", "methods"];
+        for (typed, meant) in [
+            ("tll", Some("ttl")),
+            ("unknown-ttl", Some("unknown_ttl")),
+            ("method", Some("methods")),
+            ("Listen", Some("listen")),
+            ("retention", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(typed, known.into_iter()), meant, "{typed}");
+        }
+        assert_eq!(nearest(&"ttl".repeat(100), known.into_iter()), None);
+    }
 }

@@ -1,5 +1,6 @@
 //! The configuration as people meet it: whole files, whole messages.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use onceway::config::{self, Config, ConfigProblems, StoreUrl, keys};
@@ -104,13 +105,13 @@ fn the_table_of_keys_tells_the_defaults_that_hold() {
         match *table {
             "upstreams.default" => {}
             "routes" => text.push_str("[[routes]]\npath = \"/told\"\n"),
-            table => text += &format!("[{table}]\n"),
+            table => writeln!(text, "[{table}]").unwrap(),
         }
         for key in lists.iter().copied().flatten().filter(|key| !key.default.is_empty()) {
             if *table == "upstreams.default" {
                 text = text.replacen("9000\"\n", &format!("9000\"\n{} = {}\n", key.name, key.default), 1);
             } else {
-                text += &format!("{} = {}\n", key.name, key.default);
+                writeln!(text, "{} = {}", key.name, key.default).unwrap();
             }
         }
     }
@@ -234,6 +235,37 @@ fn text_that_is_not_toml_is_told_with_its_place_and_nothing_else() {
 }
 
 #[test]
+fn a_byte_order_mark_and_windows_line_ends_do_not_shift_places() {
+    let found = problems("\u{feff}[servr]\r\nx = 1\r\n[upstreams]\r\nurl = \"http://h\"\r\n");
+    assert_eq!(found[0], "onceway.toml:1:2  servr: found an unknown key, did you mean \"server\"?");
+    assert_eq!(found[1], "onceway.toml:4:7  upstreams.url: found a string (not shown), expected a table");
+    assert_eq!(found.len(), 2, "{found:#?}");
+}
+
+#[test]
+fn a_value_where_a_table_belongs_is_told() {
+    assert_eq!(
+        problem("[routes]\npath = \"/a\"\n"),
+        "onceway.toml:3:1  routes: found a table, expected an array of tables: [[routes]]"
+    );
+    assert_eq!(problem("[[store]]\n"), "onceway.toml:3:1  store: found an array, expected a table");
+    let found = problems("log = 1\nupstreams = []\nroutes = [1]\n");
+    assert!(found[0].starts_with("onceway.toml:1:7  log: found a number, expected a table"), "{found:#?}");
+    assert!(found[1].starts_with("onceway.toml:2:13  upstreams: found an array, expected"), "{found:#?}");
+    assert!(
+        found[2].starts_with("onceway.toml:3:11  routes[0]: found a number, expected a table"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn every_form_of_a_whole_number_is_read() {
+    let text = format!("{UPSTREAM}[server]\nthreads = 1_0\nheader_count_max = 0x1F\n");
+    let server = parse(&text).unwrap().server;
+    assert_eq!((server.threads, server.header_count_max), (10, 31));
+}
+
+#[test]
 fn a_key_that_stands_twice_is_told_beside_the_other_problems() {
     let found =
         problems(&format!("{UPSTREAM}[log]\nlevel = \"info\"\nlevel = \"debug\"\nformat = \"xml\"\n"));
@@ -348,6 +380,34 @@ fn wrong_arguments_are_told_at_once_by_their_names() {
 fn a_file_that_is_not_there_is_told_by_its_name() {
     let shown = config::load(Path::new("no/such.toml")).unwrap_err().to_string();
     assert!(shown.starts_with("no/such.toml  failed to read the file: "), "{shown}");
+}
+
+fn onceway(arguments: &[&str]) -> std::process::Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_onceway")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn check_tells_a_valid_file_on_standard_output_and_ends_with_0() {
+    let output = onceway(&["check", "--config", "config/onceway.toml"]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{shown}");
+    assert!(shown.starts_with("config/onceway.toml is valid\n") && shown.contains("\nwarning: "), "{shown}");
+}
+
+#[test]
+fn wrong_usage_and_wrong_configuration_are_told_on_standard_error_and_end_with_2() {
+    for (arguments, told) in [
+        (&["check", "--config", "no/such.toml"][..], "no/such.toml  failed to read the file"),
+        (&["serve", "--config", "no/such.toml"], "no/such.toml  failed to read the file"),
+        (&["serve", "--upstream", "h:1"], "--upstream: found \"h:1\", expected an address"),
+        (&["serve"], "--upstream <URL>"),
+        (&["sing"], "unrecognized subcommand"),
+    ] {
+        let output = onceway(arguments);
+        let shown = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}: {shown}");
+        assert!(shown.contains(told), "{arguments:?}: {shown}");
+    }
 }
 
 /// Lines that make a text which is nearly a configuration.
