@@ -9,6 +9,7 @@
 //! `telemetry`; `gateway`, which alone knows everyone; `cli`. `ARCHITECTURE.md` draws the house.
 
 pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod ledger;

@@ -1,7 +1,32 @@
 //! The configuration as meant: every default filled in, every value checked, nothing left to ask.
 //!
-//! `text → Raw → Config`: `raw.rs` mirrors the file, `resolve.rs` turns it into these types and tells
-//! every problem at once, `problem.rs` shows a problem with its place. Must not know what reads it.
+//! `text → spanned table → Config`, every problem of the file told at once. Must not know what reads it.
+//!
+//! Read `keys.rs` for what may stand in a file, `load.rs` for the road, `section.rs` for how one key is
+//! read, `resolve.rs` and `routes.rs` for how the parts become these types, `problem.rs` for how a problem
+//! is shown. `risks.rs` names the choices that are valid and may still surprise.
+
+mod address;
+mod choices;
+mod defaults;
+pub mod keys;
+mod load;
+mod pattern;
+mod place;
+mod problem;
+mod resolve;
+pub mod risks;
+mod routes;
+mod section;
+mod terms;
+mod units;
+
+pub use address::listen as parse_listen;
+pub use choices::{Choice, name_of};
+pub use load::{for_upstream, load, parse};
+pub use place::Place;
+pub use problem::{ConfigProblems, Problem, Unfit, Wrong};
+pub use units::{show_duration, show_size};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -83,7 +108,7 @@ pub struct Store {
     pub timeout: Duration,
     /// How long a session lives without being renewed; renewed at a fifth of it.
     pub session_ttl: Duration,
-    /// File that holds the secret which keys storage keys and fingerprints.
+    /// The secret which keys storage keys and fingerprints, as read from `hash_key_file`.
     pub hash_key: Option<Secret>,
 }
 

@@ -1,0 +1,89 @@
+//! The command line: what may be typed, and what each command needs to start. Prints nothing and ends
+//! nothing; `../main.rs` does.
+//!
+//! Read `serve.rs` and `check.rs` for the commands.
+
+pub mod check;
+pub mod serve;
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::parse_listen;
+
+/// Makes the POSTs of any HTTP API safe to retry: a reverse proxy that runs each idempotency key once.
+#[derive(Parser)]
+#[command(name = "onceway", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the gateway
+    Serve(serve::ServeArgs),
+    /// Check a configuration, show what it protects, and warn of risky choices
+    Check(check::CheckArgs),
+    /// Run a payments API with the gateway before it and play the lost-response story
+    Demo(DemoArgs),
+}
+
+/// What the demonstration can be told.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Address of the gateway
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = parse_listen)]
+    pub listen: SocketAddr,
+    /// Address of the payments API
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000", value_parser = parse_listen)]
+    pub payments_listen: SocketAddr,
+    /// Run the payments API alone
+    #[arg(long)]
+    pub payments_only: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn refuses(arguments: &[&str]) -> bool {
+        Cli::try_parse_from([&["onceway"], arguments].concat()).is_err()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_wants_a_file_or_an_upstream_and_not_both() {
+        assert!(refuses(&["serve"]));
+        assert!(refuses(&["serve", "--listen", ":80"]));
+        assert!(refuses(&["serve", "--config", "f", "--upstream", "http://h"]));
+        assert!(refuses(&["serve", "--config", "f", "--listen", ":80"]));
+        assert!(refuses(&["serve", "--config", "f", "--store", "memory:"]));
+        assert!(!refuses(&["serve", "--config", "f"]));
+        assert!(!refuses(&["serve", "--upstream", "http://h", "--listen", ":80", "--store", "memory:"]));
+    }
+
+    #[test]
+    fn check_wants_a_file() {
+        assert!(refuses(&["check"]) && !refuses(&["check", "--config", "f"]));
+    }
+
+    #[test]
+    fn the_demonstration_runs_without_arguments() {
+        let Ok(Cli { command: Command::Demo(args) }) = Cli::try_parse_from(["onceway", "demo"]) else {
+            panic!("demo should parse");
+        };
+        assert_eq!(args.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(args.payments_listen.to_string(), "127.0.0.1:9000");
+        assert!(!args.payments_only && refuses(&["demo", "--listen", "everywhere"]));
+    }
+}

@@ -1,0 +1,254 @@
+//! Addresses: where to listen, which upstream, which store. Their text may hold credentials, so nothing
+//! of it goes into an error.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use url::Url;
+
+use super::problem::Unfit;
+use super::{Secret, StoreUrl};
+
+/// Where an upstream is, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct UpstreamUrl {
+    pub(super) tls: bool,
+    pub(super) authority: String,
+    pub(super) base_path: String,
+}
+
+/// Reads an address to listen on: `127.0.0.1:8080`, `[::1]:0`, `localhost:8080`, or `:8080` for every
+/// IPv4 interface (`[::]:8080` is both families where the system allows it).
+///
+/// Errors: no other host names, since what a name means may change under a running gateway.
+pub fn listen(text: &str) -> Result<SocketAddr, Unfit> {
+    const WANTED: &str = "an address such as \"127.0.0.1:8080\", \"[::1]:8080\" or \":8080\"";
+    let on = |ip: Ipv4Addr, port: &str| Some(SocketAddr::from((ip, port_number(port)?)));
+    let address = if let Some(port) = text.strip_prefix(':') {
+        on(Ipv4Addr::UNSPECIFIED, port)
+    } else if let Some(port) = text.strip_prefix("localhost:") {
+        on(Ipv4Addr::LOCALHOST, port)
+    } else {
+        text.parse().ok()
+    };
+    address.map_or_else(|| Unfit::expected(WANTED), Ok)
+}
+
+fn port_number(text: &str) -> Option<u16> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// Reads the address of an upstream: `http://` or `https://`, a host, a port or none, a path or none.
+pub(super) fn upstream(text: &str) -> Result<UpstreamUrl, Unfit> {
+    const WANTED: &str = "an address such as \"http://127.0.0.1:9000\" or \"https://api.internal/base\"";
+    let tls = match scheme_of(text) {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Unfit::expected(WANTED),
+    };
+    let Some(url) = plain_url(text) else { return Unfit::expected(WANTED) };
+    if has_userinfo(text) {
+        return Unfit::refused(
+            "an upstream address holds no user or password; send them as a header instead",
+        );
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Unfit::expected("an address without \"?\" and \"#\"");
+    }
+    let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+        return Unfit::expected(WANTED);
+    };
+    let authority = match url.port() {
+        Some(0) => return Unfit::expected("a port from 1 to 65535"),
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    if authority.parse::<http::uri::Authority>().is_err() {
+        return Unfit::expected(WANTED);
+    }
+    Ok(UpstreamUrl { tls, authority, base_path: url.path().trim_end_matches('/').to_owned() })
+}
+
+/// Reads the address of a store.
+pub(super) fn store(text: &str) -> Result<StoreUrl, Unfit> {
+    const WANTED: &str =
+        "a store: \"file:DIR\", \"redis://HOST:PORT/DB\", \"rediss://HOST:PORT/DB\" or \"memory:\"";
+    if text == "memory:" {
+        return Ok(StoreUrl::Memory);
+    }
+    if let Some(directory) = text.strip_prefix("file:") {
+        return directory_of(directory).map(StoreUrl::Embedded);
+    }
+    match scheme_of(text) {
+        Some("redis" | "rediss") => redis(text),
+        Some(scheme @ ("redis-cluster" | "redis-sentinel" | "postgres" | "postgresql")) => {
+            Unfit::refused(format!(
+                "{scheme}:// is not supported by this version, use redis://, rediss://, file: or memory:"
+            ))
+        }
+        _ => Unfit::expected(WANTED),
+    }
+}
+
+fn redis(text: &str) -> Result<StoreUrl, Unfit> {
+    const WANTED: &str = "an address such as \"redis://127.0.0.1:6379/0\"";
+    let Some(url) = plain_url(text) else { return Unfit::expected(WANTED) };
+    if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
+        return Unfit::expected(WANTED);
+    }
+    let database = url.path().trim_start_matches('/');
+    if !database.is_empty() && database.parse::<u32>().is_err() {
+        return Unfit::expected(
+            "a database number as the path of the address, such as \"redis://HOST:6379/0\"",
+        );
+    }
+    Ok(StoreUrl::Redis(Secret::new(text)))
+}
+
+fn directory_of(text: &str) -> Result<PathBuf, Unfit> {
+    const WANTED: &str = "a directory such as \"file:./onceway-data\" or \"file:/var/lib/onceway\"";
+    let directory = match text.strip_prefix("//") {
+        Some(absolute) if absolute.starts_with('/') => absolute,
+        Some(_) => return Unfit::expected(WANTED),
+        None => text,
+    };
+    if directory.is_empty() || directory.contains('\0') {
+        return Unfit::expected(WANTED);
+    }
+    Ok(PathBuf::from(directory))
+}
+
+/// The scheme before `://`.
+fn scheme_of(text: &str) -> Option<&str> {
+    text.split_once("://").map(|(scheme, _)| scheme)
+}
+
+/// Parses an address that needs no repair: the parser would silently drop tabs and turn `\` into `/`.
+fn plain_url(text: &str) -> Option<Url> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    // "http:///x" would be repaired to the host x.
+    let has_host = scheme_of(text)
+        .and_then(|scheme| text.get(scheme.len() + 3..))
+        .is_some_and(|rest| !rest.starts_with('/'));
+    if is_plain && has_host { Url::parse(text).ok() } else { None }
+}
+
+fn has_userinfo(text: &str) -> bool {
+    text.split_once("://")
+        .and_then(|(_, rest)| rest.split(['/', '?', '#']).next())
+        .is_some_and(|authority| authority.contains('@'))
+}
+
+impl StoreUrl {
+    /// What the store is and where: never holds a credential.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Memory => "memory:".to_owned(),
+            Self::Embedded(directory) => format!("file:{}", directory.display()),
+            Self::Redis(address) => match Url::parse(address.reveal()) {
+                Ok(url) => {
+                    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+                    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+                }
+                // Only a checked address is ever held, so this is never seen.
+                Err(_) => "redis:".to_owned(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_listen_address_is_read() {
+        for (text, address) in [
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("[::1]:0", "[::1]:0"),
+            (":8080", "0.0.0.0:8080"),
+            ("localhost:8080", "127.0.0.1:8080"),
+        ] {
+            assert_eq!(listen(text), Ok(address.parse().unwrap()), "{text}");
+        }
+        for text in
+            ["", "8080", ":", ":x", ":+80", ":65536", "127.0.0.1", "::1:80", "example.com:80", "localhost"]
+        {
+            assert!(listen(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_is_taken_apart() {
+        let parts = |tls, authority: &str, base_path: &str| {
+            Ok(UpstreamUrl { tls, authority: authority.into(), base_path: base_path.into() })
+        };
+        assert_eq!(upstream("http://127.0.0.1:9000"), parts(false, "127.0.0.1:9000", ""));
+        assert_eq!(upstream("http://127.0.0.1:9000/"), parts(false, "127.0.0.1:9000", ""));
+        assert_eq!(upstream("https://api.internal/base/"), parts(true, "api.internal", "/base"));
+        assert_eq!(upstream("http://[::1]:9000/a%20b"), parts(false, "[::1]:9000", "/a%20b"));
+    }
+
+    #[test]
+    fn an_upstream_without_host_or_with_more_than_a_path_is_refused() {
+        for text in [
+            "",
+            "127.0.0.1:9000",
+            "ftp://h",
+            "http://",
+            "http:///x",
+            "http:h",
+            "http://:80",
+            "http://h:0",
+            "http://h:99999",
+            "http://u@h",
+            "http://u:p@h",
+            "http://@h",
+            "http://h?q",
+            "http://h/#f",
+            "http://h/a b",
+            "http://h\\x",
+            " http://h",
+            "HTTP://",
+        ] {
+            assert!(upstream(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_store_is_read() {
+        for (text, shown) in [
+            ("memory:", "memory:"),
+            ("file:./onceway-data", "file:./onceway-data"),
+            ("file:/var/lib/onceway", "file:/var/lib/onceway"),
+            ("file:///var/lib/onceway", "file:/var/lib/onceway"),
+            ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+            ("rediss://me:hunter2@cache:6380/3", "rediss://cache:6380/3"),
+            ("redis://:hunter2@cache", "redis://cache"),
+        ] {
+            let url = store(text).unwrap();
+            assert_eq!(url.describe(), shown, "{text}");
+            assert!(!format!("{url:?}").contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_error_about_a_store_shows_its_address() {
+        for text in [
+            "postgres://me:hunter2@h/db",
+            "redis-cluster://:hunter2@h",
+            "redis://:hunter2@",
+            "redis://:hunter2@h/x",
+            "redis://:hunter2@h:0",
+            "mysql://:hunter2@h",
+            "hunter2",
+            "memory:hunter2",
+            "file:",
+            "file://hunter2",
+            "",
+        ] {
+            let unfit = store(text).unwrap_err();
+            assert!(!unfit.to_string().contains("hunter2"), "{text}: {unfit}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What holds where a file says nothing. `keys.rs` tells the same in the words of a file, and a test in
+//! `tests/it/config.rs` holds the two together. A route's defaults are `Policy::default`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Admin, Forwarded, Log, LogFormat, Server, Store, StoreUrl};
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            drain_timeout: Duration::from_secs(65),
+            header_timeout: Duration::from_secs(15),
+            body_timeout: Duration::from_secs(30),
+            header_bytes_max: 64 * 1024,
+            header_count_max: 100,
+            problem_base: "urn:onceway:problem:".to_owned(),
+            forwarded: Forwarded::Append,
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), is_explicit: false }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            url: StoreUrl::Embedded(PathBuf::from("./onceway-data")),
+            namespace: "onceway".to_owned(),
+            local_cache: 64 * 1024 * 1024,
+            timeout: Duration::from_secs(1),
+            session_ttl: Duration::from_secs(5),
+            hash_key: None,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, level: "info".to_owned() }
+    }
+}
+
+/// Longest time to resolve, connect and do the TLS handshake with an upstream.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time for an upstream's answer.
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long an idle connection to an upstream is kept.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The upstream that takes whatever no route names.
+pub(super) const DEFAULT_UPSTREAM: &str = "default";

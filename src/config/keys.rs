@@ -1,0 +1,423 @@
+//! Every key a file may hold: its meaning, shape, bounds and default, each told once and here.
+//!
+//! The readers take their bounds from this table, the errors their wording, and generated documents
+//! their text. Must not know how a value is read (`section.rs`) or what becomes of it.
+
+use std::time::Duration;
+
+use crate::protocol::key::KeyFormat;
+use crate::protocol::policy::{
+    FingerprintBody, InFlightMode, KeyMode, Mode, On5xx, OnStoreError, OnUnknown, ScopeMissing,
+};
+
+use super::choices::{Choice, words_of};
+use super::units::{show_duration, show_size};
+use super::{Forwarded, LogFormat, PathCase};
+
+/// A key that may stand in a file.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name within its table.
+    pub name: &'static str,
+    /// What its value looks like.
+    pub shape: Shape,
+    /// The value it has when it is left out, as a file would write it; empty when there is none.
+    pub default: &'static str,
+    /// What it means, in a sentence.
+    pub meaning: &'static str,
+}
+
+/// The keys known in one table: its own, and those it shares with another.
+pub type Known = [&'static [Key]; 2];
+
+/// What a value looks like.
+#[derive(Debug)]
+pub enum Shape {
+    /// A table.
+    Table,
+    /// An array of tables.
+    Tables,
+    /// A string; the phrase says what is in it.
+    Text(&'static str),
+    /// A string that is never shown; the phrase says what is in it.
+    SecretText(&'static str),
+    /// An array of strings; the phrase says what is in each.
+    Texts(&'static str),
+    /// One of a few words.
+    Word(fn() -> Vec<&'static str>),
+    /// A duration with its bounds, both included.
+    Duration(Duration, Duration),
+    /// A size in bytes with its bounds, both included.
+    Size(u64, u64),
+    /// A whole number with its bounds, both included.
+    Count(u64, u64),
+    /// One of a few status codes.
+    Status(&'static [u16]),
+    /// An array of status codes of errors.
+    ErrorStatuses,
+}
+
+impl Shape {
+    /// What is wanted, in words that fit after "expected".
+    pub fn wanted(&self) -> String {
+        match self {
+            Self::Table => "a table".to_owned(),
+            Self::Tables => "an array of tables".to_owned(),
+            Self::Text(phrase) | Self::SecretText(phrase) => (*phrase).to_owned(),
+            Self::Texts(phrase) => format!("an array, each {phrase}"),
+            Self::Word(words) => one_of(words().into_iter().map(|word| format!("\"{word}\""))),
+            Self::Duration(..) => "a duration such as \"90s\"".to_owned(),
+            Self::Size(..) => "a size such as \"64KiB\"".to_owned(),
+            Self::Count(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Status(statuses) => one_of(statuses.iter().map(u16::to_string)),
+            Self::ErrorStatuses => "an array of status codes from 400 to 599".to_owned(),
+        }
+    }
+
+    /// What is wanted of a value that is well formed and out of bounds.
+    pub(super) fn bounds(&self) -> String {
+        match self {
+            Self::Duration(min, max) => {
+                format!("a duration from \"{}\" to \"{}\"", show_duration(*min), show_duration(*max))
+            }
+            Self::Size(min, max) => format!("a size from \"{}\" to \"{}\"", show_size(*min), show_size(*max)),
+            Self::Table
+            | Self::Tables
+            | Self::Text(_)
+            | Self::SecretText(_)
+            | Self::Texts(_)
+            | Self::Word(_)
+            | Self::Count(..)
+            | Self::Status(_)
+            | Self::ErrorStatuses => self.wanted(),
+        }
+    }
+
+    /// Whether its value is never shown.
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(self, Self::SecretText(_))
+    }
+}
+
+/// `a, b or c`.
+pub(super) fn one_of(words: impl IntoIterator<Item = String>) -> String {
+    let words: Vec<_> = words.into_iter().collect();
+    match words.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        Some((last, _)) => last.clone(),
+        None => String::new(),
+    }
+}
+
+const KIB: u64 = 1024;
+const GIB: u64 = 1024 * 1024 * 1024;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+/// Ten years: longer than anybody means, short enough to be added to any clock.
+const LONGEST: Duration = Duration::from_hours(3650 * 24);
+/// A wait that may be left out.
+const OR_NONE: Shape = Shape::Duration(Duration::ZERO, LONGEST);
+/// A wait that must be.
+const WAIT: Shape = Shape::Duration(MILLISECOND, LONGEST);
+/// How long something is kept.
+const KEPT: Shape = Shape::Duration(SECOND, LONGEST);
+
+const fn key(name: &'static str, shape: Shape, default: &'static str, meaning: &'static str) -> Key {
+    Key { name, shape, default, meaning }
+}
+
+const fn word<T: Choice>(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    key(name, Shape::Word(words_of::<T>), default, meaning)
+}
+
+/// The tables of a file, with the keys of each: every table but `[upstreams.NAME]` by its own name.
+pub static TABLES: [(&str, Known); 8] = [
+    ("", [&ROOT, &[]]),
+    ("server", [&SERVER, &[]]),
+    ("admin", [&ADMIN, &[]]),
+    ("store", [&STORE, &[]]),
+    ("upstreams.default", [&UPSTREAM, &[]]),
+    ("policy", [&POLICY, &[]]),
+    ("routes", [&ROUTE, &POLICY]),
+    ("log", [&LOG, &[]]),
+];
+
+/// The tables at the top of a file.
+pub static ROOT: [Key; 7] = [
+    key("server", Shape::Table, "", "The listener for callers."),
+    key("admin", Shape::Table, "", "The listener for operators: health, metrics, key operations."),
+    key("store", Shape::Table, "", "Where records live."),
+    key("upstreams", Shape::Table, "", "The services behind the gateway, by name; at least one."),
+    key("policy", Shape::Table, "", "The defaults of every route."),
+    key("routes", Shape::Tables, "", "The protected paths. The most specific one wins, whatever the order."),
+    key("log", Shape::Table, "", "What is logged and how."),
+];
+
+/// `[server]`
+pub static SERVER: [Key; 9] = [
+    key(
+        "listen",
+        Shape::Text("an address such as \"127.0.0.1:8080\", \"[::1]:8080\" or \":8080\""),
+        "\"127.0.0.1:8080\"",
+        "Address to listen on. \":8080\" is every IPv4 interface; port 0 takes a free one.",
+    ),
+    key(
+        "threads",
+        Shape::Count(1, 1024),
+        "",
+        "Worker threads, one runtime each. Left out: as many as the machine has processors.",
+    ),
+    key("drain_timeout", OR_NONE, "\"65s\"", "How long work in flight may go on after a signal to stop."),
+    key(
+        "header_timeout",
+        WAIT,
+        "\"15s\"",
+        "How long a client may take to send a request's head; also how long an idle connection is kept.",
+    ),
+    key("body_timeout", WAIT, "\"30s\"", "How long a client may take to send a guarded request's body."),
+    key("header_bytes_max", Shape::Size(KIB, 16 * KIB * KIB), "\"64KiB\"", "Largest accepted request head."),
+    key("header_count_max", Shape::Count(1, 10_000), "100", "Most header fields in a request."),
+    key(
+        "problem_base",
+        Shape::Text("the beginning of a URI such as \"urn:onceway:problem:\""),
+        "\"urn:onceway:problem:\"",
+        "What stands before the code in a problem document's type.",
+    ),
+    word::<Forwarded>(
+        "forwarded",
+        "\"append\"",
+        "Whether X-Forwarded-* fields of the caller are kept and added to, or dropped and made anew.",
+    ),
+];
+
+/// `[admin]`
+pub static ADMIN: [Key; 1] = [key(
+    "listen",
+    Shape::Text("an address such as \"127.0.0.1:8081\""),
+    "\"127.0.0.1:8081\"",
+    "Address to listen on. Where it is left out and taken already, the gateway runs without this listener.",
+)];
+
+/// `[store]`
+pub static STORE: [Key; 6] = [
+    key(
+        "url",
+        Shape::SecretText("a store such as \"file:./onceway-data\" or \"redis://127.0.0.1:6379/0\""),
+        "\"file:./onceway-data\"",
+        "Which store: redis://, rediss://, file:DIR (relative to the working directory) or memory:.",
+    ),
+    key(
+        "namespace",
+        Shape::Text("a name such as \"onceway\""),
+        "\"onceway\"",
+        "Separates installations that share a store.",
+    ),
+    key(
+        "local_cache",
+        Shape::Size(0, 1024 * GIB),
+        "\"64MiB\"",
+        "Finished records kept in this process's memory; \"0\" switches it off.",
+    ),
+    key("timeout", WAIT, "\"1s\"", "Deadline of every store call."),
+    key(
+        "session_ttl",
+        Shape::Duration(Duration::from_millis(500), Duration::from_hours(1)),
+        "\"5s\"",
+        "How long a gateway's session lives without being renewed; it is renewed at a fifth of it.",
+    ),
+    key(
+        "hash_key_file",
+        Shape::SecretText("the path of a file that holds a secret"),
+        "",
+        "File with the secret (16 bytes or more, white space around it is dropped) which keys all hashes; the \
+         same on all gateways of a store. Left out: who reads the store can test guesses of short keys.",
+    ),
+];
+
+/// `[upstreams.NAME]`
+pub static UPSTREAM: [Key; 4] = [
+    key(
+        "url",
+        Shape::Text("an address such as \"http://127.0.0.1:9000\" or \"https://api.internal/base\""),
+        "",
+        "Where it is: http:// or https://, host, port or none, path or none. Required.",
+    ),
+    key("connect_timeout", WAIT, "\"2s\"", "Longest time to resolve, connect and do the TLS handshake."),
+    key(
+        "response_timeout",
+        WAIT,
+        "\"60s\"",
+        "Longest time from the request to the end of a buffered answer, or between two reads of a streamed one.",
+    ),
+    key("idle_timeout", OR_NONE, "\"30s\"", "How long an idle connection to it is kept."),
+];
+
+/// `[[routes]]`, beside every key of `[policy]`
+pub static ROUTE: [Key; 4] = [
+    key(
+        "path",
+        Shape::Text("a path such as \"/payments\", \"/orders/{id}/refunds\" or \"/v1/{*rest}\""),
+        "",
+        "Exact; {id} is one segment, {*rest} all below and the path itself. Required.",
+    ),
+    key(
+        "host",
+        Shape::Text("a host name without port, such as \"api.example.com\""),
+        "",
+        "Narrows the route to one host. Left out: every host.",
+    ),
+    key(
+        "upstream",
+        Shape::Text("the name of an upstream"),
+        "\"default\"",
+        "Name of the upstream it leads to.",
+    ),
+    word::<PathCase>("path_case", "\"sensitive\"", "Whether /Payments and /payments are two paths or one."),
+];
+
+/// `[policy]` and `[[routes]]`
+pub static POLICY: [Key; 26] = [
+    key("methods", Shape::Texts("a method such as \"POST\""), "[\"POST\"]", "Methods that are guarded."),
+    word::<KeyMode>(
+        "key",
+        "\"optional\"",
+        "Whether a request without a key is refused or passes; off: no protection.",
+    ),
+    key(
+        "key_from",
+        Shape::Texts("\"header:NAME\" or \"json:/pointer\""),
+        "[\"header:Idempotency-Key\"]",
+        "Where a key is looked for. Several sources must agree.",
+    ),
+    word::<KeyFormat>("key_format", "\"any\"", "The accepted form of a key."),
+    key("key_max_length", Shape::Count(1, 1024), "255", "Longest accepted key, in characters."),
+    key(
+        "scope",
+        Shape::Texts("\"header:NAME\" such as \"header:Authorization\""),
+        "[\"header:Authorization\"]",
+        "What separates callers; [] is one space for all.",
+    ),
+    word::<ScopeMissing>(
+        "scope_missing",
+        "\"anonymous\"",
+        "Whether a request without a scope part is one of the anonymous, who share a space, or refused.",
+    ),
+    key(
+        "fingerprint_headers",
+        Shape::Texts("a header name such as \"X-Tenant\""),
+        "[]",
+        "Headers that must not change between retries.",
+    ),
+    word::<FingerprintBody>(
+        "fingerprint_body",
+        "\"bytes\"",
+        "How bodies are compared between retries: every byte, as canonical JSON, or not at all.",
+    ),
+    key("ttl", KEPT, "\"24h\"", "How long an answer is kept, from its completion."),
+    key("unknown_ttl", KEPT, "\"7d\"", "How long claims and unknown outcomes are kept."),
+    word::<InFlightMode>(
+        "in_flight",
+        "\"reject\"",
+        "Whether a duplicate of a request in flight is refused or waits for the first answer.",
+    ),
+    key("wait_timeout", WAIT, "\"10s\"", "How long a duplicate waits at most."),
+    word::<OnUnknown>(
+        "on_unknown",
+        "\"reject\"",
+        "Whether a retry of an unknown outcome is refused, or run again because the upstream is idempotent itself.",
+    ),
+    word::<OnStoreError>(
+        "on_store_error",
+        "\"reject\"",
+        "Whether a request is refused or forwarded unprotected while the store is out of reach.",
+    ),
+    word::<On5xx>(
+        "on_5xx",
+        "\"store\"",
+        "What a 5xx answer means: an answer to keep, not processed, or an unknown outcome.",
+    ),
+    key(
+        "release_statuses",
+        Shape::ErrorStatuses,
+        "[401, 407, 408, 421, 425, 429]",
+        "Statuses by which the upstream says that it did not process the request.",
+    ),
+    key("request_body_max", Shape::Size(0, GIB), "\"1MiB\"", "Largest accepted request body."),
+    key(
+        "response_body_max",
+        Shape::Size(0, GIB),
+        "\"1MiB\"",
+        "Largest stored answer body; larger ones stream.",
+    ),
+    key(
+        "replay_exclude_headers",
+        Shape::Texts("a header name such as \"Set-Cookie\""),
+        "[]",
+        "Headers left out of replays.",
+    ),
+    key(
+        "late_answer_window",
+        OR_NONE,
+        "\"60s\"",
+        "How long an answer is listened for after response_timeout.",
+    ),
+    key(
+        "commit_timeout",
+        WAIT,
+        "\"5s\"",
+        "How long an answer waits for the store before it is delivered unstored.",
+    ),
+    word::<Mode>(
+        "mode",
+        "\"enforce\"",
+        "Whether verdicts are enforced, or everything is forwarded and the log says what would have happened.",
+    ),
+    key(
+        "mismatch_status",
+        Shape::Status(&[422, 409, 400]),
+        "422",
+        "Status of a key reused for another request.",
+    ),
+    key("in_flight_status", Shape::Status(&[409, 423, 425, 429]), "409", "Status of a duplicate in flight."),
+    key(
+        "replay_header",
+        Shape::Text("a header name such as \"Idempotent-Replayed\""),
+        "\"Idempotent-Replayed\"",
+        "Header that marks a replay.",
+    ),
+];
+
+/// `[log]`
+pub static LOG: [Key; 2] = [
+    word::<LogFormat>("format", "\"human\"", "Whether an event is a line of text or a JSON object."),
+    key(
+        "level",
+        Shape::Text("a level such as \"info\" or a filter such as \"info,onceway=debug\""),
+        "\"info\"",
+        "Which events are logged: error, warn, info, debug, trace, off, or a tracing filter.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_told_once_and_in_a_sentence() {
+        for (table, lists) in &TABLES {
+            let mut names: Vec<_> = lists.iter().copied().flatten().map(|key| key.name).collect();
+            names.sort_unstable();
+            names.windows(2).for_each(|pair| assert_ne!(pair[0], pair[1], "[{table}]"));
+            for key in lists.iter().copied().flatten() {
+                assert!(key.meaning.ends_with('.'), "{}: {}", key.name, key.meaning);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wanted_reads_as_a_phrase() {
+        assert_eq!(Shape::Word(words_of::<KeyMode>).wanted(), "\"required\", \"optional\" or \"off\"");
+        assert_eq!(Shape::Status(&[422, 409, 400]).wanted(), "422, 409 or 400");
+        assert_eq!(KEPT.bounds(), "a duration from \"1s\" to \"3650d\"");
+    }
+}

@@ -1,0 +1,169 @@
+//! Turns the tables of a file into the types as meant, all but the routes (`routes.rs`).
+
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::address::{self, UpstreamUrl};
+use super::keys::{self, Known};
+use super::place::Place;
+use super::problem::{Unfit, Wrong};
+use super::section::{Findings, Section};
+use super::{Admin, Config, Log, Secret, Server, Store, Upstream, defaults, load, routes, terms};
+
+/// Resolves a whole file. `None`: what is needed to go on is wrong, and the problem is pushed.
+pub(super) fn config<'t>(find: &mut Findings<'_>, document: &'t DeTable<'t>) -> Option<Config> {
+    let root = Section::of(find, document, Place { line: 1, column: 1 }, String::new(), [&keys::ROOT, &[]]);
+    let section = table(find, &root, "server", [&keys::SERVER, &[]]);
+    let server = server(find, section.as_ref());
+    let section = table(find, &root, "admin", [&keys::ADMIN, &[]]);
+    let admin = admin(find, section.as_ref());
+    let section = table(find, &root, "store", [&keys::STORE, &[]]);
+    let store = store(find, section.as_ref());
+    let section = table(find, &root, "log", [&keys::LOG, &[]]);
+    let log = log(find, section.as_ref());
+    let upstreams = upstreams(find, &root);
+    let policy = table(find, &root, "policy", [&keys::POLICY, &[]]);
+    let routes = routes::routes(find, &root, policy.as_ref(), &upstreams);
+    let default_upstream = upstreams.iter().position(|known| known.name == defaults::DEFAULT_UPSTREAM);
+    let upstreams: Option<Vec<_>> = upstreams.into_iter().map(|known| known.upstream).collect();
+    Some(Config { server, admin, store, upstreams: upstreams?, default_upstream, routes, log })
+}
+
+/// An upstream that is named in the file; `None` where it is not sound.
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) upstream: Option<Upstream>,
+}
+
+fn table<'t>(find: &mut Findings<'_>, root: &Section<'t>, name: &str, known: Known) -> Option<Section<'t>> {
+    Section::open(find, root.value(name)?, name.to_owned(), known)
+}
+
+fn server(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Server {
+    let default = Server::default();
+    let Some(section) = section else { return default };
+    let length = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    Server {
+        listen: section.text(find, "listen", address::listen).unwrap_or(default.listen),
+        threads: section.count(find, "threads").map_or(default.threads, length),
+        drain_timeout: section.duration(find, "drain_timeout").unwrap_or(default.drain_timeout),
+        header_timeout: section.duration(find, "header_timeout").unwrap_or(default.header_timeout),
+        body_timeout: section.duration(find, "body_timeout").unwrap_or(default.body_timeout),
+        header_bytes_max: section.size(find, "header_bytes_max").map_or(default.header_bytes_max, length),
+        header_count_max: section.count(find, "header_count_max").map_or(default.header_count_max, length),
+        problem_base: section.text(find, "problem_base", terms::problem_base).unwrap_or(default.problem_base),
+        forwarded: section.word(find, "forwarded").unwrap_or(default.forwarded),
+    }
+}
+
+fn admin(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Admin {
+    let listen = section.and_then(|section| section.text(find, "listen", address::listen));
+    listen.map_or_else(Admin::default, |listen| Admin { listen, is_explicit: true })
+}
+
+fn store(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Store {
+    let default = Store::default();
+    let Some(section) = section else { return default };
+    Store {
+        url: section.text(find, "url", address::store).unwrap_or(default.url),
+        namespace: section.text(find, "namespace", terms::namespace).unwrap_or(default.namespace),
+        local_cache: section.size(find, "local_cache").unwrap_or(default.local_cache),
+        timeout: section.duration(find, "timeout").unwrap_or(default.timeout),
+        session_ttl: section.duration(find, "session_ttl").unwrap_or(default.session_ttl),
+        hash_key: hash_key(find, section),
+    }
+}
+
+/// Reads the secret from the file that `hash_key_file` names.
+fn hash_key(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Secret> {
+    const SECRET_BYTES_MIN: usize = 16;
+    const SECRET_BYTES_MAX: u64 = 64 * 1024;
+    const NAME: &str = "hash_key_file";
+    // The secret itself put where its file's name belongs must not be shown: the value never is.
+    let file = section.text(find, NAME, |text| Ok(text.to_owned()))?;
+    let bytes = match load::bytes_of(Path::new(&file), SECRET_BYTES_MAX) {
+        Ok(bytes) => zeroize::Zeroizing::new(bytes),
+        Err(source) => {
+            let wrong = Wrong::Unreadable { file: "the file it names".to_owned(), source };
+            find.push(section.place_of(find, NAME), section.path_of(NAME), wrong);
+            return None;
+        }
+    };
+    let secret = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
+    if secret.len() < SECRET_BYTES_MIN {
+        let wanted = format!("a file that holds a secret of at least {SECRET_BYTES_MIN} bytes of text");
+        section.refuse(find, NAME, Unfit::Expected(wanted));
+        return None;
+    }
+    Some(Secret::new(secret))
+}
+
+fn log(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Log {
+    let default = Log::default();
+    let Some(section) = section else { return default };
+    Log {
+        format: section.word(find, "format").unwrap_or(default.format),
+        level: section.text(find, "level", terms::log_level).unwrap_or(default.level),
+    }
+}
+
+fn upstreams(find: &mut Findings<'_>, root: &Section<'_>) -> Vec<Named> {
+    const NAME: &str = "upstreams";
+    const WANTED: &str =
+        "at least one upstream, such as [upstreams.default] with url = \"http://127.0.0.1:9000\"";
+    let place = root.place_of(find, NAME);
+    let Some(value) = root.value(NAME) else {
+        find.push(place, NAME, Wrong::Missing(WANTED.to_owned()));
+        return Vec::new();
+    };
+    let DeValue::Table(tables) = value.get_ref() else {
+        root.refuse(find, NAME, Unfit::Expected(WANTED.to_owned()));
+        return Vec::new();
+    };
+    if tables.is_empty() {
+        find.push(place, NAME, Wrong::Missing(WANTED.to_owned()));
+    }
+    let mut upstreams = Vec::with_capacity(tables.len());
+    for (name, value) in tables {
+        let path = format!("{NAME}.{}", super::problem::shown_name(name.get_ref()));
+        if let Err(unfit) = terms::upstream_name(name.get_ref()) {
+            let place = find.places.start_of(Some(name.span()));
+            find.push(place, path.clone(), unfit.found(super::problem::quoted(name.get_ref())));
+        }
+        let section = Section::open(find, value, path, [&keys::UPSTREAM, &[]]);
+        let upstream = section.and_then(|section| upstream(find, &section, name.get_ref()));
+        upstreams.push(Named { name: name.get_ref().to_string(), upstream });
+    }
+    upstreams
+}
+
+fn upstream(find: &mut Findings<'_>, section: &Section<'_>, name: &str) -> Option<Upstream> {
+    let url = section.text(find, "url", address::upstream);
+    section.missing(find, "url");
+    let connect_timeout = section.duration(find, "connect_timeout");
+    let response_timeout = section.duration(find, "response_timeout");
+    let idle_timeout = section.duration(find, "idle_timeout");
+    let default = Upstream::at(name, url?);
+    Some(Upstream {
+        connect_timeout: connect_timeout.unwrap_or(default.connect_timeout),
+        response_timeout: response_timeout.unwrap_or(default.response_timeout),
+        idle_timeout: idle_timeout.unwrap_or(default.idle_timeout),
+        ..default
+    })
+}
+
+impl Upstream {
+    /// An upstream of which nothing but name and address is told.
+    pub(super) fn at(name: &str, url: UpstreamUrl) -> Self {
+        Self {
+            name: name.to_owned(),
+            tls: url.tls,
+            authority: url.authority,
+            base_path: url.base_path,
+            connect_timeout: defaults::CONNECT_TIMEOUT,
+            response_timeout: defaults::RESPONSE_TIMEOUT,
+            idle_timeout: defaults::IDLE_TIMEOUT,
+        }
+    }
+}
