@@ -19,7 +19,7 @@ use crate::protocol::scope::StorageKey;
 const SWEPT_PER_WRITE: usize = 8;
 
 /// No record outlives this, so that a moment of expiry can always be computed.
-const KEEP_FOR_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+const KEEP_FOR_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// A store in memory.
 #[derive(Debug, Default)]
@@ -81,19 +81,19 @@ impl Store for MemoryStore {
     ) -> Result<Swapped, StoreError> {
         let encoded = codec::encode(next);
         let now = clock::monotonic();
-        let mut shelf = self.shelf();
-        let standing = shelf.compare(key, seen, now);
+        let mut held = self.shelf();
+        let standing = held.compare(key, seen, now);
         if standing == Swapped::Done {
-            shelf.put(*key, encoded, keep_for, now);
+            held.put(*key, encoded, keep_for, now);
         }
         Ok(standing)
     }
 
     async fn remove(&self, key: &StorageKey, seen: Version) -> Result<Swapped, StoreError> {
-        let mut shelf = self.shelf();
-        let standing = shelf.compare(key, seen, clock::monotonic());
+        let mut held = self.shelf();
+        let standing = held.compare(key, seen, clock::monotonic());
         if standing == Swapped::Done {
-            shelf.take(key);
+            held.take(key);
         }
         Ok(standing)
     }
@@ -259,6 +259,6 @@ mod tests {
     fn a_retention_beyond_all_clocks_is_kept_and_does_not_overflow() {
         let (mut shelf, now) = (Shelf::default(), clock::monotonic());
         shelf.put(key(1), encoded(), Duration::MAX, now);
-        assert!(shelf.live(&key(1), now + Duration::from_secs(3600)).is_some());
+        assert!(shelf.live(&key(1), now + Duration::from_hours(1)).is_some());
     }
 }
