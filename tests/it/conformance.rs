@@ -9,6 +9,7 @@ use onceway::protocol::record::{Phase, Record, Seen};
 use onceway::protocol::scope::StorageKey;
 use onceway::store::embedded::EmbeddedStore;
 use onceway::store::memory::MemoryStore;
+use onceway::store::redis::RedisStore;
 use onceway::store::{SessionLife, Store, Swapped};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -17,6 +18,7 @@ use crate::records::{
     EVERY_REASON, LONG, a_claim, after, bytes_of, done_with, done_without_body, eventually, some_key,
     some_session, unknown,
 };
+use crate::servers::redis::RedisServer;
 
 const SHORT: Duration = Duration::from_millis(60);
 
@@ -60,6 +62,28 @@ impl Bench for Embedded {
 
     fn store(&self) -> Arc<dyn Store> {
         self.store.clone()
+    }
+}
+
+struct Redis {
+    store: Arc<RedisStore>,
+    server: RedisServer,
+}
+
+impl Bench for Redis {
+    const NOT_THERE: SessionLife = SessionLife::Absent;
+
+    async fn set_up() -> Self {
+        let server = RedisServer::start();
+        Self { store: Arc::new(server.store().await), server }
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    fn another(&self) -> Arc<dyn Store> {
+        Arc::new(RedisStore::connect(&self.server.url(), "onceway").unwrap())
     }
 }
 
@@ -322,6 +346,7 @@ macro_rules! for_every_store {
     ($claims:tt) => {
         hold_to_the_contract!(memory, super::Memory, $claims);
         hold_to_the_contract!(embedded, super::Embedded, $claims);
+        hold_to_the_contract!(redis, super::Redis, $claims);
     };
 }
 

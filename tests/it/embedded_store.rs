@@ -94,7 +94,7 @@ async fn a_child_writes_until_it_is_killed() {
             }
         });
     }
-    writers.join_next().await.unwrap().unwrap()
+    writers.join_next().await.unwrap().unwrap();
 }
 
 fn acknowledge(word: &str, key: StorageKey) {

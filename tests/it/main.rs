@@ -10,3 +10,5 @@
 mod conformance;
 mod embedded_store;
 mod records;
+mod redis_store;
+mod servers;
