@@ -72,6 +72,11 @@ pub fn version_bytes(version: Version) -> [u8; 20] {
     bytes
 }
 
+/// Whether `value` is the record of version `seen`, as far as its head tells without being decoded.
+pub fn is_version(value: &[u8], seen: Version) -> bool {
+    value.get(VERSION_AT) == Some(version_bytes(seen).as_slice())
+}
+
 /// Writes a record as bytes. The body is not copied.
 pub fn encode(record: &Record) -> Encoded {
     let (meta, body) = meta_of(record);

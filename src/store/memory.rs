@@ -1,1 +1,264 @@
-//! placeholder
+//! Records in this process's memory: for trying Onceway out and for tests. Everything is forgotten at exit.
+//!
+//! Keeps encoded bytes as every other store does, so that what replays here replays there. Must not know
+//! what a record means. Read `mod.rs` and `codec.rs` before, `embedded.rs` after.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use super::codec::{self, Encoded};
+use super::{SessionLife, Store, StoreError, Swapped, Watch};
+use crate::clock;
+use crate::protocol::record::{Record, Seen, Session, Version};
+use crate::protocol::scope::StorageKey;
+
+/// Expired records removed by one write. More than one, so that the sweep overtakes the writes.
+const SWEPT_PER_WRITE: usize = 8;
+
+/// No record outlives this, so that a moment of expiry can always be computed.
+const KEEP_FOR_MAX: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// A store in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    shelf: Mutex<Shelf>,
+    sessions: OwnSessions,
+}
+
+/// What is kept, and in which order it expires. Both always name the same keys.
+#[derive(Debug, Default)]
+struct Shelf {
+    records: HashMap<StorageKey, Kept>,
+    expiries: BTreeSet<(Instant, StorageKey)>,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    encoded: Encoded,
+    expires: Instant,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records held, expired ones that are not yet swept included.
+    pub fn len(&self) -> usize {
+        self.shelf().records.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        // Nothing panics between the steps of a change, so a poisoned lock still guards whole data.
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn insert(&self, key: &StorageKey, fresh: &Record, keep_for: Duration) -> Result<Seen, StoreError> {
+        let encoded = codec::encode(fresh);
+        let stands = self.shelf().insert(*key, encoded, keep_for, clock::monotonic());
+        // Decoded outside the lock, so that a large answer holds up nobody.
+        Ok(stands.map_or(Seen::Nothing, codec::decode))
+    }
+
+    async fn swap(
+        &self,
+        key: &StorageKey,
+        seen: Version,
+        next: &Record,
+        keep_for: Duration,
+    ) -> Result<Swapped, StoreError> {
+        let encoded = codec::encode(next);
+        let now = clock::monotonic();
+        let mut held = self.shelf();
+        let standing = held.compare(key, seen, now);
+        if standing == Swapped::Done {
+            held.put(*key, encoded, keep_for, now);
+        }
+        Ok(standing)
+    }
+
+    async fn remove(&self, key: &StorageKey, seen: Version) -> Result<Swapped, StoreError> {
+        let mut held = self.shelf();
+        let standing = held.compare(key, seen, clock::monotonic());
+        if standing == Swapped::Done {
+            held.take(key);
+        }
+        Ok(standing)
+    }
+
+    async fn fetch(&self, key: &StorageKey) -> Result<Seen, StoreError> {
+        let stands = self.shelf().live(key, clock::monotonic()).map(|kept| kept.encoded.clone());
+        Ok(stands.map_or(Seen::Nothing, codec::decode))
+    }
+
+    async fn renew_session(&self, session: Session, _ttl: Duration) -> Result<(), StoreError> {
+        self.sessions.register(session);
+        Ok(())
+    }
+
+    async fn end_session(&self, session: Session) -> Result<(), StoreError> {
+        self.sessions.end(session);
+        Ok(())
+    }
+
+    async fn session_life(&self, session: Session) -> Result<SessionLife, StoreError> {
+        Ok(self.sessions.life(session))
+    }
+
+    async fn watch(&self, _key: &StorageKey) -> Result<Watch, StoreError> {
+        Ok(Watch::never())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        "memory: (forgets at exit)".to_owned()
+    }
+}
+
+impl Shelf {
+    /// Answers what stands under `key`, or puts `fresh` there.
+    fn insert(
+        &mut self,
+        key: StorageKey,
+        fresh: Encoded,
+        keep_for: Duration,
+        now: Instant,
+    ) -> Option<Encoded> {
+        if let Some(kept) = self.live(&key, now) {
+            return Some(kept.encoded.clone());
+        }
+        self.put(key, fresh, keep_for, now);
+        None
+    }
+
+    fn live(&self, key: &StorageKey, now: Instant) -> Option<&Kept> {
+        self.records.get(key).filter(|kept| now < kept.expires)
+    }
+
+    fn compare(&self, key: &StorageKey, seen: Version, now: Instant) -> Swapped {
+        match self.live(key, now) {
+            None => Swapped::Absent,
+            Some(kept) if codec::is_version(&kept.encoded.head, seen) => Swapped::Done,
+            Some(_) => Swapped::Changed,
+        }
+    }
+
+    fn put(&mut self, key: StorageKey, encoded: Encoded, keep_for: Duration, now: Instant) {
+        self.take(&key);
+        self.sweep(now);
+        let expires = now + keep_for.min(KEEP_FOR_MAX);
+        self.expiries.insert((expires, key));
+        self.records.insert(key, Kept { encoded, expires });
+    }
+
+    fn take(&mut self, key: &StorageKey) {
+        if let Some(kept) = self.records.remove(key) {
+            self.expiries.remove(&(kept.expires, *key));
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        for _ in 0..SWEPT_PER_WRITE {
+            match self.expiries.first().copied() {
+                Some((expires, key)) if expires <= now => self.take(&key),
+                Some(_) | None => return,
+            }
+        }
+    }
+}
+
+/// The sessions of the one process that a store belongs to. Whatever is not among them cannot live.
+///
+/// Their time to live does not matter: as long as this process can ask, it lives.
+#[derive(Debug, Default)]
+pub(super) struct OwnSessions(Mutex<HashSet<Session>>);
+
+impl OwnSessions {
+    pub(super) fn register(&self, session: Session) {
+        self.live().insert(session);
+    }
+
+    pub(super) fn end(&self, session: Session) {
+        self.live().remove(&session);
+    }
+
+    pub(super) fn life(&self, session: Session) -> SessionLife {
+        if self.live().contains(&session) { SessionLife::Alive } else { SessionLife::Dead }
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashSet<Session>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u64) -> StorageKey {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        StorageKey::from_bytes(bytes)
+    }
+
+    fn encoded() -> Encoded {
+        Encoded { head: vec![0; codec::HEAD_LEN].into(), body: bytes::Bytes::new() }
+    }
+
+    #[test]
+    fn writes_give_back_the_space_of_what_has_expired() {
+        let (mut shelf, start) = (Shelf::default(), clock::monotonic());
+        for number in 0..100 {
+            shelf.put(key(number), encoded(), Duration::from_secs(1), start);
+        }
+        let later = start + Duration::from_secs(2);
+        for number in 100..120 {
+            shelf.put(key(number), encoded(), Duration::from_secs(1), later);
+        }
+        assert_eq!((shelf.records.len(), shelf.expiries.len()), (20, 20));
+    }
+
+    #[test]
+    fn a_record_that_was_written_again_expires_by_its_last_write() {
+        let (mut shelf, start) = (Shelf::default(), clock::monotonic());
+        shelf.put(key(1), encoded(), Duration::from_secs(1), start);
+        shelf.put(key(1), encoded(), Duration::from_secs(9), start);
+        let later = start + Duration::from_secs(2);
+        shelf.put(key(2), encoded(), Duration::from_secs(1), later);
+        assert!(shelf.live(&key(1), later).is_some());
+        assert_eq!(shelf.expiries.len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_read_still_stands() {
+        let (mut shelf, now) = (Shelf::default(), clock::monotonic());
+        let garbage = Encoded { head: b"short".as_slice().into(), body: bytes::Bytes::new() };
+        shelf.put(key(1), garbage, Duration::from_secs(9), now);
+        let stands = shelf.insert(key(1), encoded(), Duration::from_secs(9), now);
+        assert_eq!(stands.map(codec::decode), Some(Seen::Unreadable));
+        let version = Version { attempt: crate::protocol::record::Attempt([0; 16]), revision: 0 };
+        assert_eq!(shelf.compare(&key(1), version, now), Swapped::Changed);
+    }
+
+    #[test]
+    fn a_retention_beyond_all_clocks_is_kept_and_does_not_overflow() {
+        let (mut shelf, now) = (Shelf::default(), clock::monotonic());
+        shelf.put(key(1), encoded(), Duration::MAX, now);
+        assert!(shelf.live(&key(1), now + Duration::from_hours(1)).is_some());
+    }
+}

@@ -1,4 +1,5 @@
-//! The integration tests: one binary, a module per subject.
+//! The integration tests: one binary, a module per subject, for everything that needs a socket, a file or
+//! another process.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -8,3 +9,8 @@
 )]
 
 mod config;
+mod conformance;
+mod embedded_store;
+mod records;
+mod redis_store;
+mod servers;

@@ -1,0 +1,353 @@
+//! The layout of the embedded store's file, and what is done to it within one transaction.
+//!
+//! File format 1, three tables:
+//!
+//! ```text
+//! records   storage key (32)               → expiry (8, big-endian), then the record as in codec.rs
+//! expiries  (expiry, storage key)          → ()          the same keys, in the order of expiry
+//! meta      "format", "clock"              → u64
+//! ```
+//!
+//! Moments are milliseconds of the store's own clock, [`StoreClock`]. Must not know threads or futures.
+//! Read `../codec.rs` before, `writer.rs` after.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use redb::{
+    AccessGuard, CommitError, Database, Durability, ReadableDatabase, ReadableTable, SetDurabilityError,
+    StorageError, Table, TableDefinition, TableError, TransactionError, WriteTransaction,
+};
+
+use super::super::Swapped;
+use super::super::codec::{self, Encoded};
+use crate::clock;
+use crate::protocol::record::{UnixMillis, Version};
+use crate::protocol::scope::StorageKey;
+
+/// The format this version writes, and the newest it reads.
+pub(super) const FILE_FORMAT: u64 = 1;
+
+const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
+const EXPIRIES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinition::new("expiries");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const META_FORMAT: &str = "format";
+const META_CLOCK: &str = "clock";
+
+const EXPIRY_LEN: usize = 8;
+
+/// What the engine could not do.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("begin a transaction")]
+    Begin(#[from] TransactionError),
+    #[error("set a transaction's durability")]
+    Durability(#[from] SetDurabilityError),
+    #[error("open a table")]
+    Table(#[from] TableError),
+    #[error("read or write a table")]
+    Storage(#[from] StorageError),
+    #[error("commit")]
+    Commit(#[from] CommitError),
+}
+
+/// The time by which records expire: never behind what the file has seen, and deaf to changes of the
+/// wall clock while the store is open.
+///
+/// A clock that is set back between two runs makes records live longer. One that is set far ahead cannot
+/// be told from a long stop, and ends them early.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoreClock {
+    anchor: u64,
+    since: Instant,
+}
+
+impl StoreClock {
+    fn from(wall: UnixMillis, last_seen: u64) -> Self {
+        Self { anchor: wall.0.max(last_seen), since: clock::monotonic() }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        let elapsed = clock::monotonic().saturating_duration_since(self.since);
+        self.anchor.saturating_add(millis(elapsed))
+    }
+}
+
+/// Makes the tables and checks the format. Answers the clock, or the format that is too new.
+pub(super) fn prepare(database: &Database) -> Result<Result<StoreClock, u64>, Failure> {
+    let transaction = begin(database)?;
+    let store_clock = {
+        let mut meta = transaction.open_table(META)?;
+        let format = meta.get(META_FORMAT)?.map_or(FILE_FORMAT, |found| found.value());
+        if format > FILE_FORMAT {
+            return Ok(Err(format));
+        }
+        let last_seen = meta.get(META_CLOCK)?.map_or(0, |found| found.value());
+        let store_clock = StoreClock::from(clock::unix_millis(), last_seen);
+        meta.insert(META_FORMAT, FILE_FORMAT)?;
+        meta.insert(META_CLOCK, store_clock.now())?;
+        transaction.open_table(RECORDS)?;
+        transaction.open_table(EXPIRIES)?;
+        store_clock
+    };
+    transaction.commit()?;
+    Ok(Ok(store_clock))
+}
+
+/// Begins a transaction whose commit is on the disk when it returns, and quick to recover from.
+pub(super) fn begin(database: &Database) -> Result<WriteTransaction, Failure> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.set_quick_repair(true);
+    Ok(transaction)
+}
+
+/// Answers what is committed under `key` and has not expired by `now`.
+pub(super) fn read(database: &Database, key: &StorageKey, now: u64) -> Result<Option<Bytes>, Failure> {
+    let records = database.begin_read()?.open_table(RECORDS)?;
+    let stands = records.get(key.as_bytes())?;
+    Ok(stands.and_then(|value| live(value.value(), now).map(Bytes::copy_from_slice)))
+}
+
+/// Whether something has expired by `now` and can be swept.
+pub(super) fn has_expired(database: &Database, now: u64) -> Result<bool, Failure> {
+    let expiries = database.begin_read()?.open_table(EXPIRIES)?;
+    let first = expiries.first()?;
+    Ok(first.is_some_and(|(entry, _)| entry.value().0 <= now))
+}
+
+/// The tables within one write transaction.
+pub(super) struct Tables<'t> {
+    records: Table<'t, &'static [u8; 32], &'static [u8]>,
+    expiries: Table<'t, (u64, &'static [u8; 32]), ()>,
+    meta: Table<'t, &'static str, u64>,
+    now: u64,
+    changed: bool,
+}
+
+impl<'t> Tables<'t> {
+    pub(super) fn open(transaction: &'t WriteTransaction, now: u64) -> Result<Self, Failure> {
+        Ok(Self {
+            records: transaction.open_table(RECORDS)?,
+            expiries: transaction.open_table(EXPIRIES)?,
+            meta: transaction.open_table(META)?,
+            now,
+            changed: false,
+        })
+    }
+
+    /// Whether there is something to commit.
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Answers what stands under `key`, or puts `fresh` there.
+    pub(super) fn insert(
+        &mut self,
+        key: &StorageKey,
+        fresh: &Encoded,
+        keep_for: Duration,
+    ) -> Result<Option<Bytes>, Failure> {
+        let stands = self.records.get(key.as_bytes())?;
+        let stands = stands.and_then(|value| live(value.value(), self.now).map(Bytes::copy_from_slice));
+        if stands.is_none() {
+            self.put(key, fresh, keep_for)?;
+        }
+        Ok(stands)
+    }
+
+    pub(super) fn swap(
+        &mut self,
+        key: &StorageKey,
+        seen: Version,
+        next: &Encoded,
+        keep_for: Duration,
+    ) -> Result<Swapped, Failure> {
+        let standing = self.compare(key, seen)?;
+        if standing == Swapped::Done {
+            self.put(key, next, keep_for)?;
+        }
+        Ok(standing)
+    }
+
+    pub(super) fn remove(&mut self, key: &StorageKey, seen: Version) -> Result<Swapped, Failure> {
+        let standing = self.compare(key, seen)?;
+        if standing == Swapped::Done {
+            self.take(key)?;
+        }
+        Ok(standing)
+    }
+
+    /// Removes up to `most` expired records. Answers whether it stopped at that bound.
+    pub(super) fn sweep(&mut self, most: usize) -> Result<bool, Failure> {
+        for _ in 0..most {
+            let Some((expiry, key)) = self.first_expiry()? else { return Ok(false) };
+            if expiry > self.now {
+                return Ok(false);
+            }
+            let record_expiry = self.records.get(key.as_bytes())?.and_then(|value| expiry_of(value.value()));
+            if record_expiry == Some(expiry) {
+                self.records.remove(key.as_bytes())?;
+            }
+            self.expiries.remove((expiry, key.as_bytes()))?;
+            self.changed = true;
+        }
+        Ok(true)
+    }
+
+    /// Writes the time down, so that the next run does not begin before it.
+    pub(super) fn keep_clock(&mut self) -> Result<(), Failure> {
+        self.meta.insert(META_CLOCK, self.now)?;
+        Ok(())
+    }
+
+    fn compare(&self, key: &StorageKey, seen: Version) -> Result<Swapped, Failure> {
+        let stands = self.records.get(key.as_bytes())?;
+        Ok(match stands.as_ref().and_then(|value| live(value.value(), self.now)) {
+            None => Swapped::Absent,
+            Some(record) if codec::is_version(record, seen) => Swapped::Done,
+            Some(_) => Swapped::Changed,
+        })
+    }
+
+    fn put(&mut self, key: &StorageKey, encoded: &Encoded, keep_for: Duration) -> Result<(), Failure> {
+        let expiry = self.now.saturating_add(millis(keep_for));
+        let mut value = BytesMut::with_capacity(EXPIRY_LEN + encoded.head.len() + encoded.body.len());
+        value.extend_from_slice(&expiry.to_be_bytes());
+        value.extend_from_slice(&encoded.head);
+        value.extend_from_slice(&encoded.body);
+        let before = expiry_before(self.records.insert(key.as_bytes(), value.as_ref())?);
+        self.forget_expiry(key, before)?;
+        self.expiries.insert((expiry, key.as_bytes()), ())?;
+        self.changed = true;
+        Ok(())
+    }
+
+    fn take(&mut self, key: &StorageKey) -> Result<(), Failure> {
+        let before = expiry_before(self.records.remove(key.as_bytes())?);
+        self.forget_expiry(key, before)?;
+        self.changed = true;
+        Ok(())
+    }
+
+    fn forget_expiry(&mut self, key: &StorageKey, expiry: Option<u64>) -> Result<(), Failure> {
+        if let Some(expiry) = expiry {
+            self.expiries.remove((expiry, key.as_bytes()))?;
+        }
+        Ok(())
+    }
+
+    fn first_expiry(&self) -> Result<Option<(u64, StorageKey)>, Failure> {
+        Ok(self.expiries.first()?.map(|(entry, _)| {
+            let (expiry, key) = entry.value();
+            (expiry, StorageKey::from_bytes(*key))
+        }))
+    }
+}
+
+/// The record in `value` unless it has expired. What is too short to hold an expiry stands for ever: it
+/// cannot be read, and what cannot be read is not absent.
+fn live(value: &[u8], now: u64) -> Option<&[u8]> {
+    match expiry_of(value) {
+        Some(expiry) if expiry <= now => None,
+        Some(_) | None => Some(value.get(EXPIRY_LEN..).unwrap_or_default()),
+    }
+}
+
+fn expiry_of(value: &[u8]) -> Option<u64> {
+    value.first_chunk::<EXPIRY_LEN>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+fn expiry_before(value: Option<AccessGuard<'_, &'static [u8]>>) -> Option<u64> {
+    value.and_then(|value| expiry_of(value.value()))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    fn database() -> Database {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        prepare(&database).unwrap().unwrap();
+        database
+    }
+
+    fn within(database: &Database, now: u64, work: impl FnOnce(&mut Tables<'_>)) {
+        let transaction = begin(database).unwrap();
+        let mut tables = Tables::open(&transaction, now).unwrap();
+        work(&mut tables);
+        drop(tables);
+        transaction.commit().unwrap();
+    }
+
+    fn put(tables: &mut Tables<'_>, key: u8, keep_for: u64) {
+        let encoded = Encoded { head: Bytes::from_static(&[7; codec::HEAD_LEN]), body: Bytes::new() };
+        tables.put(&StorageKey::from_bytes([key; 32]), &encoded, Duration::from_millis(keep_for)).unwrap();
+    }
+
+    fn entries(tables: &Tables<'_>) -> (usize, usize) {
+        (tables.records.iter().unwrap().count(), tables.expiries.iter().unwrap().count())
+    }
+
+    #[test]
+    fn a_sweep_removes_what_has_expired_and_nothing_else() {
+        let database = database();
+        within(&database, 1000, |tables| {
+            (0..10).for_each(|key| put(tables, key, 5));
+            (10..15).for_each(|key| put(tables, key, 50));
+        });
+        assert!(has_expired(&database, 1005).unwrap());
+        within(&database, 1005, |tables| {
+            assert!(!tables.sweep(100).unwrap(), "there is no more");
+            assert_eq!(entries(tables), (5, 5));
+        });
+        assert!(!has_expired(&database, 1005).unwrap());
+    }
+
+    #[test]
+    fn a_sweep_stops_at_its_bound_and_says_so() {
+        let database = database();
+        within(&database, 1000, |tables| (0..10).for_each(|key| put(tables, key, 5)));
+        within(&database, 2000, |tables| {
+            assert!(tables.sweep(4).unwrap(), "there is more");
+            assert_eq!(entries(tables), (6, 6));
+        });
+    }
+
+    #[test]
+    fn a_record_that_was_written_again_is_not_swept_by_its_first_expiry() {
+        let database = database();
+        within(&database, 1000, |tables| put(tables, 1, 5));
+        within(&database, 1001, |tables| put(tables, 1, 500));
+        within(&database, 1100, |tables| {
+            tables.sweep(100).unwrap();
+            assert_eq!(entries(tables), (1, 1));
+        });
+    }
+
+    #[test]
+    fn what_is_too_short_for_an_expiry_stands() {
+        let database = database();
+        let key = StorageKey::from_bytes([1; 32]);
+        within(&database, 1000, |tables| {
+            tables.records.insert(key.as_bytes(), b"short".as_slice()).unwrap();
+            let encoded = Encoded { head: Bytes::new(), body: Bytes::new() };
+            assert!(tables.insert(&key, &encoded, Duration::from_secs(1)).unwrap().is_some());
+        });
+        assert!(read(&database, &key, u64::MAX).unwrap().is_some());
+    }
+
+    #[test]
+    fn the_clock_does_not_go_behind_what_the_file_has_seen() {
+        let ahead = StoreClock::from(UnixMillis(10), 5_000);
+        assert!(ahead.now() >= 5_000);
+        let forwards = StoreClock::from(UnixMillis(9_000), 5_000);
+        assert!(forwards.now() >= 9_000);
+    }
+}

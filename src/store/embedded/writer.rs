@@ -1,0 +1,207 @@
+//! The one thread that writes. It drains the queue, applies what it found in one transaction, commits
+//! (which waits for the disk) and only then answers each; so many callers share one fsync.
+//!
+//! Must not know what a record means. Read `tables.rs` before.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use redb::Database;
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::StoreError;
+use super::tables::{self, Failure, StoreClock, Tables};
+use crate::clock;
+
+/// Jobs waiting for the writer; whoever comes after waits for a place.
+const QUEUE_MAX: usize = 1024;
+
+/// Jobs in one transaction.
+const BATCH_MAX: usize = 256;
+
+/// How often expired records are removed while nobody writes.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Expired records removed in a transaction of their own.
+const SWEPT_AT_ONCE: usize = 512;
+
+/// Expired records removed along with each job: more than a job can add, so that the sweep overtakes.
+const SWEPT_PER_JOB: usize = 4;
+
+/// The handle to the thread. Dropping it lets the thread finish what is queued, and waits for its end.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Something to be done within a transaction, and somebody who waits for its commit.
+trait Job: Send {
+    fn is_abandoned(&self) -> bool;
+    fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Failure>;
+    fn answer(self: Box<Self>, committed: &Result<(), Arc<Failure>>);
+}
+
+struct Asked<F, T> {
+    work: F,
+    result: Option<T>,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("reach the writer's thread: it has ended")]
+struct WriterEnded;
+
+impl Writer {
+    pub(super) fn start(database: Arc<Database>, store_clock: StoreClock) -> io::Result<Self> {
+        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        // Its own runtime, for the queue and the timer of the sweep: the gateway's runtimes never wait
+        // for the disk.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let desk = Desk { database, store_clock };
+        let thread = thread::Builder::new()
+            .name("onceway-writer".to_owned())
+            .spawn(move || runtime.block_on(desk.serve(jobs)))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Has `work` done in a transaction, and answers when that is on the disk.
+    ///
+    /// Errors: nothing is known of it.
+    /// Cancel safety: dropping the future leaves the work undone if it was not yet begun.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tables<'_>) -> Result<T, Failure> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(writer_ended)?;
+        if queue.send(Box::new(Asked { work, result: None, answer })).await.is_err() {
+            return Err(writer_ended());
+        }
+        answered.await.unwrap_or_else(|_| Err(writer_ended()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the embedded store's writer ended by a panic");
+        }
+    }
+}
+
+impl<F, T> Job for Asked<F, T>
+where
+    T: Send,
+    F: FnMut(&mut Tables<'_>) -> Result<T, Failure> + Send,
+{
+    fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Failure> {
+        self.result = Some((self.work)(tables)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, committed: &Result<(), Arc<Failure>>) {
+        let answer = match (committed, self.result) {
+            (Ok(()), Some(result)) => Ok(result),
+            (Ok(()), None) => Err(writer_ended()),
+            (Err(failure), _) => Err(StoreError::Engine(Box::new(failure.clone()))),
+        };
+        // Whoever asked may have gone meanwhile: the version in the record tells whose write it was.
+        drop(self.answer.send(answer));
+    }
+}
+
+/// What the thread has on its desk.
+struct Desk {
+    database: Arc<Database>,
+    store_clock: StoreClock,
+}
+
+impl Desk {
+    async fn serve(self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut swept_at = clock::monotonic();
+        loop {
+            let patience = SWEEP_EVERY.saturating_sub(since(swept_at));
+            match tokio::time::timeout(patience, jobs.recv_many(&mut batch, BATCH_MAX)).await {
+                Ok(0) => return,
+                Ok(_) => self.settle(&mut batch),
+                Err(_elapsed) => {}
+            }
+            // While there is more to sweep it stays due, and jobs that wait come in between.
+            if since(swept_at) >= SWEEP_EVERY && !self.sweep_or_log() {
+                swept_at = clock::monotonic();
+            }
+        }
+    }
+
+    fn settle(&self, batch: &mut Vec<Box<dyn Job>>) {
+        // Nobody waits for these any more: better undone than done behind everybody's back.
+        batch.retain(|job| !job.is_abandoned());
+        if batch.is_empty() {
+            return;
+        }
+        let committed = self.commit(batch).map_err(Arc::new);
+        if let Err(failure) = &committed {
+            tracing::error!(error = %failure, jobs = batch.len(), "the embedded store could not write");
+        }
+        batch.drain(..).for_each(|job| job.answer(&committed));
+    }
+
+    /// All of the batch or nothing of it is on the disk when this returns; after an error, perhaps.
+    fn commit(&self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        let transaction = tables::begin(&self.database)?;
+        let mut tables = Tables::open(&transaction, self.store_clock.now())?;
+        for job in batch.iter_mut() {
+            job.apply(&mut tables)?;
+        }
+        if !tables.is_changed() {
+            drop(tables);
+            return Ok(transaction.abort()?);
+        }
+        tables.sweep(SWEPT_PER_JOB * batch.len())?;
+        tables.keep_clock()?;
+        drop(tables);
+        Ok(transaction.commit()?)
+    }
+
+    /// Answers whether there may be more to sweep.
+    fn sweep_or_log(&self) -> bool {
+        self.sweep().unwrap_or_else(|failure| {
+            tracing::error!(error = %failure, "the embedded store could not sweep");
+            false
+        })
+    }
+
+    fn sweep(&self) -> Result<bool, Failure> {
+        let now = self.store_clock.now();
+        if !tables::has_expired(&self.database, now)? {
+            return Ok(false);
+        }
+        let transaction = tables::begin(&self.database)?;
+        let mut tables = Tables::open(&transaction, now)?;
+        let more = tables.sweep(SWEPT_AT_ONCE)?;
+        tables.keep_clock()?;
+        drop(tables);
+        transaction.commit()?;
+        Ok(more)
+    }
+}
+
+fn since(moment: Instant) -> Duration {
+    clock::monotonic().saturating_duration_since(moment)
+}
+
+fn writer_ended() -> StoreError {
+    StoreError::Engine(Box::new(WriterEnded))
+}

@@ -1,0 +1,93 @@
+//! The scripts that settle a record: compare the version in place, then write, then tell who watches.
+//!
+//! They know where the version stands in a record and nothing else of it. Every key is passed as a key and
+//! all keys of a call share a hash tag, so that they run on a cluster too. Read `../codec.rs` before.
+
+/// What a settling script answers.
+pub(super) const DONE: i64 = 1;
+/// Another version stands there.
+pub(super) const CHANGED: i64 = 0;
+/// Nothing stands there.
+pub(super) const ABSENT: i64 = -1;
+
+/// A script and the name the server gives it.
+pub(super) struct Script {
+    pub(super) text: String,
+    pub(super) hash: String,
+}
+
+/// The three scripts, hashed once.
+pub(super) struct Scripts {
+    /// Keys: record, body. Arguments: version, channel, record, its time to live, and for a body that is
+    /// kept apart the body and its time to live.
+    pub(super) swap: Script,
+    /// Keys: record, body. Arguments: version, channel.
+    pub(super) remove: Script,
+    /// Keys: record, body. Arguments: record, its time to live, body, its time to live. Answers the
+    /// record that stands there, or nil.
+    pub(super) insert_apart: Script,
+}
+
+/// The range is `codec::VERSION_AT`; a test below holds the two together.
+const COMPARE: &str = r"
+local version = redis.call('GETRANGE', KEYS[1], 4, 23)
+if version == '' then return redis.call('EXISTS', KEYS[1]) - 1 end
+if version ~= ARGV[1] then return 0 end
+";
+
+/// A server out of memory refuses a script's writes up to its first that needs no memory, and takes those
+/// after it. So a claim is refused, a small settlement passes (its `DEL` comes first) and frees the claim
+/// of its doubt, and a large body is refused before anything is written.
+const SWAP: &str = r"
+if ARGV[5] then
+  redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6])
+else
+  redis.call('DEL', KEYS[2])
+end
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+";
+
+const REMOVE: &str = r"
+redis.call('DEL', KEYS[1], KEYS[2])
+";
+
+/// A watcher that is not told asks by itself after a while, so an error here must not undo an answer.
+const PUBLISH: &str = r"
+redis.pcall('PUBLISH', ARGV[2], '')
+return 1
+";
+
+const INSERT_APART: &str = r"
+local stands = redis.call('SET', KEYS[1], ARGV[1], 'NX', 'GET', 'PX', ARGV[2])
+if not stands then redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4]) end
+return stands
+";
+
+impl Script {
+    fn new(text: String) -> Self {
+        let hash = redis::Script::new(&text).get_hash().to_owned();
+        Self { text, hash }
+    }
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            swap: Script::new([COMPARE, SWAP, PUBLISH].concat()),
+            remove: Script::new([COMPARE, REMOVE, PUBLISH].concat()),
+            insert_apart: Script::new(INSERT_APART.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::codec::VERSION_AT;
+
+    #[test]
+    fn the_scripts_compare_where_the_version_stands() {
+        let range = format!("KEYS[1], {}, {})", VERSION_AT.start, VERSION_AT.end - 1);
+        assert!(COMPARE.contains(&range));
+    }
+}

@@ -1,0 +1,221 @@
+//! What the embedded store promises beyond the contract of all stores: the disk, the lock, the crash.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use onceway::protocol::record::{Phase, Seen};
+use onceway::protocol::scope::StorageKey;
+use onceway::store::embedded::{EmbeddedStore, OpenError};
+use onceway::store::{SessionLife, Store, Swapped};
+use redb::{Database, ReadableTable, TableDefinition};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::records::{LONG, a_claim, after, bytes_of, done_with, eventually, some_key, some_session};
+
+const CHILD_DIR: &str = "ONCEWAY_TEST_CHILD_DIR";
+
+#[tokio::test]
+async fn what_was_acknowledged_before_a_kill_is_there_after_it() {
+    let dir = TempDir::new().unwrap();
+    for round in 0..6 {
+        let acknowledged = kill_after(dir.path(), 60 + round * 45);
+        let store = EmbeddedStore::open(dir.path()).unwrap();
+        for (word, key) in &acknowledged {
+            let Seen::Record(record) = store.fetch(key).await.unwrap() else {
+                panic!("round {round}: {key} was acknowledged and is not there");
+            };
+            let is_done = matches!(record.phase, Phase::Done { .. });
+            assert!(is_done || word == "claimed", "round {round}: {key} lost its answer");
+        }
+    }
+}
+
+/// Starts a child that writes to `dir`, kills it at some point after `lines` acknowledgements, and
+/// answers all it acknowledged.
+fn kill_after(dir: &Path, lines: usize) -> Vec<(String, StorageKey)> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "embedded_store::a_child_writes_until_it_is_killed", "--nocapture"])
+        .env(CHILD_DIR, dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map(KilledOnDrop)
+        .unwrap();
+    let output = BufReader::new(child.0.stdout.take().unwrap());
+    let mut acknowledged = Vec::new();
+    for line in output.lines().map_while(Result::ok) {
+        acknowledged.extend(read_acknowledgement(&line));
+        if acknowledged.len() == lines {
+            child.0.kill().unwrap();
+        }
+    }
+    assert!(acknowledged.len() >= lines, "the child ended by itself");
+    acknowledged
+}
+
+struct KilledOnDrop(Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A whole line `ack WORD KEY`; the last one may be cut short by the kill.
+fn read_acknowledgement(line: &str) -> Option<(String, StorageKey)> {
+    let (word, key) = line.strip_prefix("ack ")?.split_once(' ')?;
+    let bytes: Vec<u8> =
+        (0..key.len() / 2).map(|at| u8::from_str_radix(&key[2 * at..2 * at + 2], 16).unwrap()).collect();
+    Some((word.to_owned(), StorageKey::from_bytes(bytes.try_into().ok()?)))
+}
+
+/// Not a claim by itself: the child of the test above, which does nothing when nobody is its parent.
+#[tokio::test]
+async fn a_child_writes_until_it_is_killed() {
+    let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
+    let store = Arc::new(EmbeddedStore::open(Path::new(&dir)).unwrap());
+    let mut writers = JoinSet::new();
+    for _ in 0..16 {
+        let store = store.clone();
+        writers.spawn(async move {
+            loop {
+                let (key, claim) = (some_key(), a_claim());
+                assert_eq!(store.insert(&key, &claim, LONG).await.unwrap(), Seen::Nothing);
+                acknowledge("claimed", key);
+                let done = after(&claim, done_with(bytes_of(9_000)));
+                assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Done);
+                acknowledge("done", key);
+            }
+        });
+    }
+    writers.join_next().await.unwrap().unwrap();
+}
+
+fn acknowledge(word: &str, key: StorageKey) {
+    writeln!(std::io::stdout().lock(), "\nack {word} {key}").unwrap();
+}
+
+#[tokio::test]
+async fn a_second_open_is_told_that_another_process_uses_the_store() {
+    let dir = TempDir::new().unwrap();
+    let first = EmbeddedStore::open(dir.path()).unwrap();
+    let second = EmbeddedStore::open(dir.path());
+    assert!(matches!(second, Err(OpenError::InUse { .. })));
+    assert!(second.unwrap_err().to_string().contains("is used by another process"));
+    drop(first);
+    EmbeddedStore::open(dir.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_new_directory_is_readable_by_its_owner_only() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("deep").join("onceway-data");
+    let store = EmbeddedStore::open(&data).unwrap();
+    assert_eq!(data.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(store.describe(), format!("file:{}", data.join("onceway.redb").display()));
+}
+
+#[tokio::test]
+async fn a_path_that_cannot_be_a_directory_is_an_error_that_names_it() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "not a directory").unwrap();
+    let error = EmbeddedStore::open(&file.join("below")).unwrap_err();
+    assert!(matches!(error, OpenError::Directory { .. }));
+    assert!(error.to_string().contains("below"));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("onceway.redb");
+    std::fs::write(&file, bytes_of(10_000)).unwrap();
+    assert!(matches!(EmbeddedStore::open(dir.path()), Err(OpenError::Engine { .. })));
+    assert_eq!(std::fs::read(&file).unwrap(), bytes_of(10_000));
+}
+
+#[tokio::test]
+async fn records_outlive_the_process_and_sessions_do_not() {
+    let dir = TempDir::new().unwrap();
+    let (key, claim, session) = (some_key(), a_claim(), some_session());
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.insert(&key, &claim, LONG).await.unwrap();
+    store.renew_session(session, LONG).await.unwrap();
+    drop(store);
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.fetch(&key).await.unwrap(), Seen::Record(Box::new(claim)));
+    assert_eq!(store.session_life(session).await.unwrap(), SessionLife::Dead);
+}
+
+#[tokio::test]
+async fn retention_goes_on_over_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let key = some_key();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.insert(&key, &a_claim(), Duration::from_millis(100)).await.unwrap();
+    drop(store);
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    eventually("the record expires", || async { store.fetch(&key).await.unwrap() == Seen::Nothing }).await;
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_format_is_refused() {
+    let dir = TempDir::new().unwrap();
+    drop(EmbeddedStore::open(dir.path()).unwrap());
+    by_hand(dir.path(), |transaction| {
+        let mut meta = transaction.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap();
+        meta.insert("format", 2).unwrap();
+    });
+    let error = EmbeddedStore::open(dir.path()).unwrap_err();
+    assert!(matches!(error, OpenError::NewerFormat { found: 2, known: 1, .. }));
+}
+
+#[tokio::test]
+async fn a_store_that_has_seen_a_later_time_goes_on_from_there() {
+    let dir = TempDir::new().unwrap();
+    let key = some_key();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.insert(&key, &a_claim(), LONG).await.unwrap();
+    drop(store);
+    by_hand(dir.path(), |transaction| {
+        let mut meta = transaction.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap();
+        let seen = meta.get("clock").unwrap().unwrap().value();
+        meta.insert("clock", seen + 2 * 3_600_000).unwrap();
+    });
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.fetch(&key).await.unwrap(), Seen::Nothing);
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_unreadable_and_never_absent() {
+    let dir = TempDir::new().unwrap();
+    let (key, claim) = (some_key(), a_claim());
+    let done = after(&claim, done_with(bytes_of(20_000)));
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.insert(&key, &done, LONG).await.unwrap();
+    drop(store);
+    by_hand(dir.path(), |transaction| {
+        let table = TableDefinition::<&[u8; 32], &[u8]>::new("records");
+        let mut records = transaction.open_table(table).unwrap();
+        let mut value = records.get(key.as_bytes()).unwrap().unwrap().value().to_vec();
+        value[15_000] ^= 1;
+        records.insert(key.as_bytes(), value.as_slice()).unwrap();
+    });
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.fetch(&key).await.unwrap(), Seen::Unreadable);
+    assert_eq!(store.insert(&key, &a_claim(), LONG).await.unwrap(), Seen::Unreadable);
+    assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Changed);
+}
+
+fn by_hand(dir: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
+    let database = Database::open(dir.join("onceway.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+}

@@ -1,0 +1,3 @@
+//! Real servers, started by a test on a free port and gone when it ends.
+
+pub(crate) mod redis;
