@@ -301,6 +301,7 @@ fn reason_byte(reason: UnknownReason) -> u8 {
         UnknownReason::GatewayStopped => 5,
         UnknownReason::SessionDied => 6,
         UnknownReason::Unreadable => 7,
+        UnknownReason::EarlierAttempt => 8,
     }
 }
 
@@ -314,6 +315,7 @@ fn reason_from(byte: u8) -> Option<UnknownReason> {
         5 => UnknownReason::GatewayStopped,
         6 => UnknownReason::SessionDied,
         7 => UnknownReason::Unreadable,
+        8 => UnknownReason::EarlierAttempt,
         _ => return None,
     })
 }
