@@ -77,6 +77,7 @@ pub enum Outcome {
 }
 
 /// What the store has to do to a record.
+#[expect(clippy::large_enum_variant, reason = "lives for one step, on the stack; a box would cost more")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {
     /// Put `next` in its place, if the version is still the one seen.
@@ -134,8 +135,9 @@ pub fn judge(seen: Seen, asked: &Asked, owner: Owner) -> Verdict {
         Seen::Unreadable => return Verdict::Unknown(UnknownReason::Unreadable),
         Seen::Record(record) => *record,
     };
-    // A claim that was never sent is no claim, so it cannot be mismatched either.
-    if record.phase == Phase::InFlight && owner == Owner::NeverSent {
+    // A claim that was never sent is no claim, so it cannot be mismatched either. Unless it took the
+    // place of an unknown outcome: then that is what the key still stands for.
+    if record.phase == Phase::InFlight && owner == Owner::NeverSent && !ran_before(&record) {
         return Verdict::Reclaim(record);
     }
     if record.fingerprint != asked.fingerprint {
@@ -151,10 +153,18 @@ pub fn judge(seen: Seen, asked: &Asked, owner: Owner) -> Verdict {
             let record = Record { phase: Phase::InFlight, ..record };
             unknown(record, UnknownReason::SessionDied, asked.on_unknown)
         }
-        (Phase::InFlight, Owner::Working | Owner::NeverSent) => {
-            Verdict::InFlight(Record { phase: Phase::InFlight, ..record })
+        (Phase::InFlight, Owner::NeverSent) => {
+            let record = Record { phase: Phase::InFlight, ..record };
+            unknown(record, UnknownReason::EarlierAttempt, asked.on_unknown)
         }
+        (Phase::InFlight, Owner::Working) => Verdict::InFlight(Record { phase: Phase::InFlight, ..record }),
     }
+}
+
+/// Whether an attempt before this one may have run: a claim takes the place of another that perhaps ran
+/// only where the policy lets it, and counts it.
+fn ran_before(record: &Record) -> bool {
+    record.attempts > 1
 }
 
 fn unknown(record: Record, reason: UnknownReason, on_unknown: OnUnknown) -> Verdict {
@@ -165,6 +175,7 @@ fn unknown(record: Record, reason: UnknownReason, on_unknown: OnUnknown) -> Verd
 }
 
 /// Says what becomes of `record`, seen by its own attempt, when the outcome is known.
+#[expect(clippy::match_same_arms, reason = "two reasons to leave a record are two lines of the table")]
 pub fn settle(record: &Record, outcome: Outcome, now: UnixMillis, retention: Retention) -> Transition {
     let settled = Settled { at: now, keep_for: retention.answer };
     match (&record.phase, outcome) {
@@ -176,6 +187,11 @@ pub fn settle(record: &Record, outcome: Outcome, now: UnixMillis, retention: Ret
         (Phase::InFlight | Phase::Unknown { .. }, Outcome::CompletedWithoutBody(head)) => {
             write(record, Phase::DoneWithoutBody { head, settled }, retention.answer)
         }
+        // The proof is about this attempt only: what came of those before it is as unknown as it was.
+        (Phase::InFlight, Outcome::Unprocessed) if ran_before(record) => {
+            write(record, Phase::Unknown { reason: UnknownReason::EarlierAttempt }, retention.unknown)
+        }
+        (Phase::Unknown { .. }, Outcome::Unprocessed) if ran_before(record) => Transition::Keep,
         (Phase::InFlight | Phase::Unknown { .. }, Outcome::Unprocessed) => Transition::Remove,
         (Phase::InFlight, Outcome::Unknown(reason)) => {
             write(record, Phase::Unknown { reason }, retention.unknown)
@@ -197,4 +213,242 @@ fn write(record: &Record, phase: Phase, keep_for: Duration) -> Transition {
 /// The version of the write after `version`.
 pub fn version_after(version: Version) -> Version {
     Version { revision: version.revision.saturating_add(1), ..version }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const MINE: u8 = 1;
+    const OTHERS: u8 = 2;
+    const RETENTION: Retention =
+        Retention { answer: Duration::from_secs(10), unknown: Duration::from_secs(70) };
+    const NOW: UnixMillis = UnixMillis(2_000);
+    const BEFORE: Settled = Settled { at: UnixMillis(1_500), keep_for: Duration::from_secs(5) };
+    const AFTER: Settled = Settled { at: NOW, keep_for: RETENTION.answer };
+    const REASON: UnknownReason = UnknownReason::ResponseTimeout;
+
+    fn asked(fingerprint: u8, on_unknown: OnUnknown) -> Asked {
+        Asked {
+            fingerprint: Fingerprint::from_bytes([fingerprint; 32]),
+            on_unknown,
+            route: "/payments".into(),
+        }
+    }
+
+    fn token(of: u8) -> Token {
+        Token { attempt: Attempt([of; 16]), session: Session([of + 100; 16]) }
+    }
+
+    fn first() -> Record {
+        claim(token(7), &asked(MINE, OnUnknown::Reject), UnixMillis(1_000))
+    }
+
+    fn after_another() -> Record {
+        Record { attempts: 2, ..first() }
+    }
+
+    fn at(phase: Phase) -> Record {
+        Record { version: Version { revision: 3, ..first().version }, phase, ..first() }
+    }
+
+    fn head() -> SavedHead {
+        SavedHead { status: 201, headers: vec![("location".into(), Bytes::from_static(b"/payments/1"))] }
+    }
+
+    fn answer() -> SavedResponse {
+        SavedResponse { head: head(), body: Bytes::from_static(b"paid"), trailers: Vec::new() }
+    }
+
+    fn other_answer() -> SavedResponse {
+        SavedResponse { body: Bytes::from_static(b"paid again"), ..answer() }
+    }
+
+    fn in_flight() -> Phase {
+        Phase::InFlight
+    }
+
+    fn done() -> Phase {
+        Phase::Done { saved: answer(), settled: BEFORE }
+    }
+
+    fn done_without_body() -> Phase {
+        Phase::DoneWithoutBody { head: head(), settled: BEFORE }
+    }
+
+    fn unknown() -> Phase {
+        Phase::Unknown { reason: REASON }
+    }
+
+    const ALL_PHASES: [fn() -> Phase; 4] = [in_flight, done, done_without_body, unknown];
+    const ALL_OWNERS: [Owner; 3] = [Owner::Working, Owner::Gone, Owner::NeverSent];
+    const BOTH: [OnUnknown; 2] = [OnUnknown::Reject, OnUnknown::Retry];
+
+    fn judged(record: Record, fingerprint: u8, owner: Owner, on_unknown: OnUnknown) -> Verdict {
+        judge(Seen::Record(Box::new(record)), &asked(fingerprint, on_unknown), owner)
+    }
+
+    #[test]
+    fn nothing_seen_means_execute_and_the_unreadable_is_never_nothing() {
+        for owner in ALL_OWNERS {
+            for on_unknown in BOTH {
+                let asked = asked(MINE, on_unknown);
+                assert_eq!(judge(Seen::Nothing, &asked, owner), Verdict::Execute);
+                let unreadable = Verdict::Unknown(UnknownReason::Unreadable);
+                assert_eq!(judge(Seen::Unreadable, &asked, owner), unreadable);
+            }
+        }
+    }
+
+    #[test]
+    fn a_settled_record_is_judged_by_its_phase_whatever_the_owner() {
+        for owner in ALL_OWNERS {
+            for on_unknown in BOTH {
+                assert_eq!(judged(at(done()), MINE, owner, on_unknown), Verdict::Replay(answer(), BEFORE));
+                assert_eq!(
+                    judged(at(done_without_body()), MINE, owner, on_unknown),
+                    Verdict::BodyNotKept(head())
+                );
+            }
+            assert_eq!(judged(at(unknown()), MINE, owner, OnUnknown::Reject), Verdict::Unknown(REASON));
+            assert_eq!(judged(at(unknown()), MINE, owner, OnUnknown::Retry), Verdict::Reclaim(at(unknown())));
+        }
+    }
+
+    #[test]
+    fn a_claim_in_flight_is_judged_by_its_owner() {
+        use OnUnknown::{Reject, Retry};
+        use Owner::{Gone, NeverSent, Working};
+        let (first, second) = (first(), after_another());
+        let died = Verdict::Unknown(UnknownReason::SessionDied);
+        let earlier = Verdict::Unknown(UnknownReason::EarlierAttempt);
+        for (record, owner, on_unknown, verdict) in [
+            (&first, Working, Reject, Verdict::InFlight(first.clone())),
+            (&first, Working, Retry, Verdict::InFlight(first.clone())),
+            (&first, Gone, Reject, died.clone()),
+            (&first, Gone, Retry, Verdict::Reclaim(first.clone())),
+            (&first, NeverSent, Reject, Verdict::Reclaim(first.clone())),
+            (&first, NeverSent, Retry, Verdict::Reclaim(first.clone())),
+            (&second, Working, Reject, Verdict::InFlight(second.clone())),
+            (&second, Working, Retry, Verdict::InFlight(second.clone())),
+            (&second, Gone, Reject, died.clone()),
+            (&second, Gone, Retry, Verdict::Reclaim(second.clone())),
+            (&second, NeverSent, Reject, earlier.clone()),
+            (&second, NeverSent, Retry, Verdict::Reclaim(second.clone())),
+        ] {
+            let found = judged(record.clone(), MINE, owner, on_unknown);
+            assert_eq!(found, verdict, "attempts {}, {owner:?}, {on_unknown:?}", record.attempts);
+        }
+    }
+
+    #[test]
+    fn another_fingerprint_is_a_mismatch_before_all_else() {
+        for phase in ALL_PHASES {
+            for owner in ALL_OWNERS {
+                for on_unknown in BOTH {
+                    let record = at(phase());
+                    let is_no_claim = phase() == Phase::InFlight && owner == Owner::NeverSent;
+                    let expected =
+                        if is_no_claim { Verdict::Reclaim(record.clone()) } else { Verdict::Mismatch };
+                    assert_eq!(
+                        judged(record, OTHERS, owner, on_unknown),
+                        expected,
+                        "{owner:?} {on_unknown:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_stands_for_the_request_that_may_have_run_even_if_the_last_claim_was_never_sent() {
+        for on_unknown in BOTH {
+            let verdict = judged(after_another(), OTHERS, Owner::NeverSent, on_unknown);
+            assert_eq!(verdict, Verdict::Mismatch);
+        }
+    }
+
+    #[test]
+    fn a_reclaim_is_a_fresh_claim_that_remembers_when_the_key_was_opened_and_what_may_have_run() {
+        let over = at(unknown());
+        let asked = Asked { route: "/new".into(), ..asked(OTHERS, OnUnknown::Retry) };
+        for (owner, attempts) in [(Owner::Gone, 2), (Owner::Working, 2), (Owner::NeverSent, 1)] {
+            let next = reclaim(&over, token(9), &asked, owner);
+            let fresh = claim(token(9), &asked, over.opened_at);
+            assert_eq!(next, Record { attempts, ..fresh }, "{owner:?}");
+            assert_eq!(next.version, Version { attempt: Attempt([9; 16]), revision: 0 });
+        }
+    }
+
+    /// The transition that leaves everything but phase and revision as it was.
+    fn written(before: &Record, phase: Phase, keep_for: Duration) -> Transition {
+        let version = Version { revision: before.version.revision + 1, ..before.version };
+        Transition::Write { next: Record { version, phase, ..before.clone() }, keep_for }
+    }
+
+    fn outcomes() -> [Outcome; 4] {
+        [
+            Outcome::Completed(other_answer()),
+            Outcome::CompletedWithoutBody(head()),
+            Outcome::Unprocessed,
+            Outcome::Unknown(UnknownReason::ConnectionLost),
+        ]
+    }
+
+    #[test]
+    fn an_answer_never_changes() {
+        for phase in [done(), done_without_body()] {
+            for outcome in outcomes() {
+                let settled = settle(&at(phase.clone()), outcome.clone(), NOW, RETENTION);
+                assert_eq!(settled, Transition::Keep, "{outcome:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_and_an_unknown_outcome_become_what_is_known_at_last() {
+        for phase in [in_flight(), unknown()] {
+            let before = at(phase.clone());
+            let answered = Phase::Done { saved: other_answer(), settled: AFTER };
+            let headed = Phase::DoneWithoutBody { head: head(), settled: AFTER };
+            let lost = Phase::Unknown { reason: UnknownReason::ConnectionLost };
+            let unknown_stays = match phase {
+                Phase::InFlight => written(&before, lost, RETENTION.unknown),
+                // The first reason is the true one.
+                Phase::Unknown { .. } | Phase::Done { .. } | Phase::DoneWithoutBody { .. } => {
+                    Transition::Keep
+                }
+            };
+            let expected = [
+                written(&before, answered, RETENTION.answer),
+                written(&before, headed, RETENTION.answer),
+                Transition::Remove,
+                unknown_stays,
+            ];
+            for (outcome, expected) in outcomes().into_iter().zip(expected) {
+                assert_eq!(settle(&before, outcome, NOW, RETENTION), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn proof_about_the_last_attempt_says_nothing_of_those_before_it() {
+        let before = after_another();
+        let earlier = Phase::Unknown { reason: UnknownReason::EarlierAttempt };
+        let settled = settle(&before, Outcome::Unprocessed, NOW, RETENTION);
+        assert_eq!(settled, written(&before, earlier, RETENTION.unknown));
+        let unknown = Record { phase: unknown(), ..before };
+        assert_eq!(settle(&unknown, Outcome::Unprocessed, NOW, RETENTION), Transition::Keep);
+    }
+
+    #[test]
+    fn an_extension_changes_only_the_revision() {
+        for record in [first(), after_another()] {
+            let next = extend(&record);
+            assert_eq!(next.version, Version { revision: 1, ..record.version });
+            assert_eq!(Record { version: record.version, ..next }, record);
+        }
+    }
 }

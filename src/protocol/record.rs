@@ -101,6 +101,8 @@ pub enum UnknownReason {
     ServerError,
     /// The gateway was stopped before the answer came.
     GatewayStopped,
+    /// The last attempt was not processed, and what came of one before it is unknown.
+    EarlierAttempt,
     /// The session of the claim died; derived by the reader, never written.
     SessionDied,
     /// The record cannot be read: written by a newer version, or damaged.
@@ -117,6 +119,7 @@ impl UnknownReason {
             Self::ProtocolSwitched => "protocol-switched",
             Self::ServerError => "server-error",
             Self::GatewayStopped => "gateway-stopped",
+            Self::EarlierAttempt => "earlier-attempt",
             Self::SessionDied => "session-died",
             Self::Unreadable => "unreadable",
         }

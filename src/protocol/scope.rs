@@ -164,5 +164,5 @@ mod tests {
         );
     }
 
-    const FROZEN_STORAGE_KEY: &str = "";
+    const FROZEN_STORAGE_KEY: &str = "e835dc1f2dbf619ff285a00cf8408366a5c788f6aa4bcfed31db8a5326039051";
 }

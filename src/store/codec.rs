@@ -306,6 +306,7 @@ fn reason_byte(reason: UnknownReason) -> u8 {
         UnknownReason::GatewayStopped => 5,
         UnknownReason::SessionDied => 6,
         UnknownReason::Unreadable => 7,
+        UnknownReason::EarlierAttempt => 8,
     }
 }
 
@@ -319,6 +320,7 @@ fn reason_from(byte: u8) -> Option<UnknownReason> {
         5 => UnknownReason::GatewayStopped,
         6 => UnknownReason::SessionDied,
         7 => UnknownReason::Unreadable,
+        8 => UnknownReason::EarlierAttempt,
         _ => return None,
     })
 }

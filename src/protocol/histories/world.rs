@@ -1,0 +1,345 @@
+//! One moment of the model: what stands in the store, what is in the air, who is at which step.
+//!
+//! Everything is a few bytes and `Copy`, so that half a million moments fit in memory and hash
+//! quickly. [`Row`] is a record in short; [`Row::thaw`] and [`Row::of`] lead to the real one and back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::fingerprint::Fingerprint;
+use super::super::machine::{Asked, Outcome, Retention, Token};
+use super::super::policy::OnUnknown;
+use super::super::record::{
+    Attempt, Phase, Record, Seen, Session, Settled, UnixMillis, UnknownReason, Version,
+};
+use super::super::saved::{SavedHead, SavedResponse};
+
+pub(super) const REQUESTS: usize = 3;
+pub(super) const PROCESSES: usize = 2;
+/// Each request has one token for a first claim and one for a claim over another's.
+const TOKENS: usize = 2;
+/// All tokens there are.
+pub(super) const ATTEMPTS: u8 = 6;
+/// The answer of an operator who completes a key by hand; all others carry their attempt.
+pub(super) const BY_OPERATOR: u8 = 255;
+/// Most commands in the air at once.
+const AIR: usize = 3;
+
+pub(super) const NOW: UnixMillis = UnixMillis(0);
+pub(super) const RETENTION: Retention = Retention { answer: Duration::ZERO, unknown: Duration::ZERO };
+const SETTLED: Settled = Settled { at: NOW, keep_for: Duration::ZERO };
+
+/// A record in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Row {
+    pub(super) attempt: u8,
+    pub(super) revision: u8,
+    pub(super) session: u8,
+    pub(super) fingerprint: u8,
+    pub(super) attempts: u8,
+    pub(super) phase: RowPhase,
+}
+
+/// A phase in short: an answer is the number of the attempt that it answers. The reason of an unknown
+/// outcome is left out, since the machine never looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum RowPhase {
+    InFlight,
+    Done(u8),
+    DoneWithoutBody(u8),
+    Unknown,
+}
+
+/// What stands under the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Cell {
+    Nothing,
+    Unreadable,
+    Row(Row),
+}
+
+/// A version in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Mark {
+    pub(super) attempt: u8,
+    pub(super) revision: u8,
+}
+
+/// A command to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Write {
+    Insert(Row),
+    Swap { seen: Mark, next: Row },
+    Remove { seen: Mark },
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Stage {
+    /// Has no answer to its claim yet; may have sent it.
+    Claiming,
+    /// Has seen a claim in flight, and is about to ask whether its owner lives.
+    Looking(Row),
+    /// May take the place of `over`, which perhaps ran.
+    Reclaiming { over: Row, next: Row, ran_perhaps: bool },
+    /// The claim is its own; nothing is sent yet.
+    Holding(Row),
+    /// Counted at the upstream.
+    Forwarded(Row),
+    /// Knows how it ended and is about to write it over `row`.
+    Settling { row: Row, ending: Ending },
+    /// Settled as unknown after a timeout; the answer may still come.
+    Listening(Row),
+    /// Has its answer, or its process is gone.
+    Over,
+}
+
+/// How a forward ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Ending {
+    Answered,
+    AnsweredWithoutBody,
+    /// Proof that nothing was processed: not sent, or a status of the release set.
+    Refused,
+    /// Reset, cut short, or given up by a drain.
+    Lost,
+    TimedOut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Process {
+    pub(super) up: bool,
+    pub(super) draining: bool,
+    pub(super) session: u8,
+    /// Attempts whose claim this process gave up on before it sent anything. Lost in a crash.
+    pub(super) never_sent: Set,
+}
+
+/// A set of attempts or of sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Set(u8);
+
+/// A moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct World {
+    pub(super) cell: Cell,
+    /// Commands whose sender gave up on the answer and which may still land. Sorted: their order says
+    /// nothing.
+    pub(super) air: [Option<Write>; AIR],
+    pub(super) requests: [Stage; REQUESTS],
+    pub(super) processes: [Process; PROCESSES],
+    /// Sessions that the store knows.
+    pub(super) alive: Set,
+    /// How many mishaps may still happen.
+    pub(super) troubles: u8,
+    /// What an onlooker who sees everything knows; no decision is made from it.
+    pub(super) truth: Truth,
+}
+
+/// What really happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Truth {
+    /// Claims that stood in the store at some time.
+    pub(super) landed: Set,
+    /// Claims that were won and that may have run, or may yet run, and that nobody has forgiven since.
+    pub(super) standing: Set,
+    /// Attempts that the upstream answered.
+    pub(super) answered: Set,
+    /// Attempts whose answer stood in the store as done.
+    pub(super) recorded: Set,
+    /// Forwards that are still allowed: 1, plus one for each retry that a policy permits, operator's
+    /// release, end of retention and proof that nothing was processed, less the forwards made.
+    pub(super) forwards_allowed: i8,
+}
+
+/// One of the requests of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asks {
+    pub(super) process: usize,
+    pub(super) fingerprint: u8,
+    pub(super) on_unknown: OnUnknown,
+}
+
+impl Asks {
+    pub(super) fn asked(self) -> Asked {
+        Asked {
+            fingerprint: Fingerprint::from_bytes([self.fingerprint; 32]),
+            on_unknown: self.on_unknown,
+            route: String::new(),
+        }
+    }
+}
+
+impl World {
+    pub(super) fn start(requests: usize, troubles: u8) -> Self {
+        let process = |session| Process { up: true, draining: false, session, never_sent: Set::default() };
+        let mut world = Self {
+            cell: Cell::Nothing,
+            air: [None; AIR],
+            requests: [Stage::Over; REQUESTS],
+            processes: [process(0), process(2)],
+            alive: Set::default().with(0).with(2),
+            troubles,
+            truth: Truth {
+                landed: Set::default(),
+                standing: Set::default(),
+                answered: Set::default(),
+                recorded: Set::default(),
+                forwards_allowed: 1,
+            },
+        };
+        world.requests[..requests].fill(Stage::Claiming);
+        world
+    }
+
+    pub(super) fn air_is_full(&self) -> bool {
+        self.air[0].is_some()
+    }
+
+    /// Leaves a command in the air. `None` sorts first, so the first place is the free one.
+    pub(super) fn leave_in_the_air(&mut self, write: Write) {
+        assert!(!self.air_is_full(), "guarded by events.rs");
+        self.air[0] = Some(write);
+        self.air.sort_unstable();
+    }
+
+    pub(super) fn take_from_the_air(&mut self, at: usize) -> Write {
+        let write = self.air[at].take().unwrap();
+        self.air.sort_unstable();
+        write
+    }
+
+    /// Whether nothing can come of it any more: every request has its answer, and no command is left.
+    pub(super) fn is_over(&self) -> bool {
+        self.requests == [Stage::Over; REQUESTS] && self.air == [None; AIR]
+    }
+
+    /// Whether a request of a living process works on this claim.
+    pub(super) fn is_worked_on(&self, attempt: u8) -> bool {
+        self.requests.iter().enumerate().any(|(request, stage)| match stage {
+            Stage::Claiming => first_token(request) == attempt,
+            Stage::Reclaiming { next, .. } => next.attempt == attempt,
+            Stage::Holding(row) | Stage::Forwarded(row) | Stage::Settling { row, .. } => {
+                row.attempt == attempt
+            }
+            Stage::Looking(_) | Stage::Listening(_) | Stage::Over => false,
+        })
+    }
+}
+
+pub(super) fn first_token(request: usize) -> u8 {
+    u8::try_from(request * TOKENS).unwrap()
+}
+
+pub(super) fn second_token(request: usize) -> u8 {
+    first_token(request) + 1
+}
+
+/// The request that an attempt belongs to.
+pub(super) fn request_of(attempt: u8) -> usize {
+    usize::from(attempt) / TOKENS
+}
+
+pub(super) fn token(attempt: u8, session: u8) -> Token {
+    Token { attempt: Attempt([attempt; 16]), session: Session([session; 16]) }
+}
+
+impl Row {
+    pub(super) fn mark(self) -> Mark {
+        Mark { attempt: self.attempt, revision: self.revision }
+    }
+
+    /// The record in full.
+    pub(super) fn thaw(self) -> Record {
+        Record {
+            version: Version { attempt: Attempt([self.attempt; 16]), revision: self.revision.into() },
+            session: Session([self.session; 16]),
+            fingerprint: Fingerprint::from_bytes([self.fingerprint; 32]),
+            attempts: self.attempts.into(),
+            opened_at: NOW,
+            route: String::new(),
+            phase: match self.phase {
+                RowPhase::InFlight => Phase::InFlight,
+                RowPhase::Done(of) => Phase::Done { saved: answer(of), settled: SETTLED },
+                RowPhase::DoneWithoutBody(of) => Phase::DoneWithoutBody { head: head(of), settled: SETTLED },
+                RowPhase::Unknown => Phase::Unknown { reason: UnknownReason::ConnectionLost },
+            },
+        }
+    }
+
+    /// The record in short.
+    pub(super) fn of(record: &Record) -> Self {
+        Self {
+            attempt: record.version.attempt.0[0],
+            revision: u8::try_from(record.version.revision).unwrap(),
+            session: record.session.0[0],
+            fingerprint: record.fingerprint.as_bytes()[0],
+            attempts: u8::try_from(record.attempts).unwrap(),
+            phase: match &record.phase {
+                Phase::InFlight => RowPhase::InFlight,
+                Phase::Done { saved, .. } => RowPhase::Done(answered_attempt(&saved.head)),
+                Phase::DoneWithoutBody { head, .. } => RowPhase::DoneWithoutBody(answered_attempt(head)),
+                Phase::Unknown { .. } => RowPhase::Unknown,
+            },
+        }
+    }
+}
+
+impl Cell {
+    pub(super) fn thaw(self) -> Seen {
+        match self {
+            Self::Nothing => Seen::Nothing,
+            Self::Unreadable => Seen::Unreadable,
+            Self::Row(row) => Seen::Record(Box::new(row.thaw())),
+        }
+    }
+}
+
+impl Ending {
+    /// What the machine is told of it.
+    pub(super) fn outcome(self, attempt: u8) -> Outcome {
+        match self {
+            Self::Answered => Outcome::Completed(answer(attempt)),
+            Self::AnsweredWithoutBody => Outcome::CompletedWithoutBody(head(attempt)),
+            Self::Refused => Outcome::Unprocessed,
+            Self::Lost => Outcome::Unknown(UnknownReason::ConnectionLost),
+            Self::TimedOut => Outcome::Unknown(UnknownReason::ResponseTimeout),
+        }
+    }
+}
+
+/// The upstream's answer to one attempt: no two are alike.
+pub(super) fn answer(attempt: u8) -> SavedResponse {
+    SavedResponse { head: head(attempt), body: Bytes::new(), trailers: Vec::new() }
+}
+
+fn head(attempt: u8) -> SavedHead {
+    SavedHead { status: 200 + u16::from(attempt), headers: Vec::new() }
+}
+
+pub(super) fn answered_attempt(head: &SavedHead) -> u8 {
+    u8::try_from(head.status - 200).unwrap()
+}
+
+impl Set {
+    pub(super) fn with(self, member: u8) -> Self {
+        Self(self.0 | 1 << member)
+    }
+
+    pub(super) fn without(self, member: u8) -> Self {
+        Self(self.0 & !(1 << member))
+    }
+
+    pub(super) fn has(self, member: u8) -> bool {
+        self.0 & (1 << member) != 0
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) fn members(self) -> impl Iterator<Item = u8> {
+        (0..8).filter(move |member| self.has(*member))
+    }
+}
