@@ -12,6 +12,7 @@ pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod gateway;
 pub mod ledger;
 pub mod protocol;
 pub mod proxy;

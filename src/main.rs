@@ -2,12 +2,17 @@
 //!
 //! Exit codes: 0 fine, 1 failed while running, 2 wrong usage or configuration (clap's own choice too).
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use onceway::cli::{Cli, Command};
-use onceway::config::ConfigProblems;
+use onceway::config::{Config, ConfigProblems};
+use onceway::{gateway, telemetry};
+
+/// Failed while running.
+const FAILED: u8 = 1;
 
 /// Wrong usage or configuration.
 const MISCONFIGURED: u8 = 2;
@@ -19,22 +24,56 @@ fn main() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
         Command::Serve(args) => match args.config() {
-            Ok(_config) => ExitCode::SUCCESS,
+            Ok(config) => finish(serve(config)),
             Err(problems) => refuse(&problems),
         },
         Command::Demo(_args) => ExitCode::SUCCESS,
     }
 }
 
+fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    let _log = telemetry::log::start(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(gateway::run(config));
+    // What still hangs on a caller that does not close its side must not keep the process.
+    runtime.shutdown_background();
+    Ok(ended?)
+}
+
+fn finish(ended: Result<(), Box<dyn Error>>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("onceway failed to {}", with_causes(&*error)));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(_) => ExitCode::from(FAILED),
     }
 }
 
 fn refuse(problems: &ConfigProblems) -> ExitCode {
-    // Where even standard error is closed, the exit code tells it all.
-    drop(writeln!(io::stderr(), "{problems}"));
+    complain(&problems.to_string());
     ExitCode::from(MISCONFIGURED)
+}
+
+fn complain(text: &str) {
+    // Where even standard error is closed, the exit code tells it all.
+    drop(writeln!(io::stderr(), "{text}"));
 }

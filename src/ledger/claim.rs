@@ -17,7 +17,7 @@ use crate::protocol::scope::StorageKey;
 use crate::store::{StoreError, Swapped};
 
 /// For how long a settlement that the store would not take is tried again in the background.
-const BACKGROUND_COMMIT_MAX: Duration = Duration::from_secs(600);
+const BACKGROUND_COMMIT_MAX: Duration = Duration::from_mins(10);
 
 /// The pauses between tries grow to this.
 const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -33,7 +33,8 @@ pub struct Claim {
     terms: Terms,
     record: Record,
     claimed_at: Instant,
-    live: Live,
+    /// Held for its `Drop`: while it lives, readers know that somebody answers for the claim.
+    _live: Live,
 }
 
 /// A claim whose outcome was written as unknown, while its answer may still come.
@@ -71,7 +72,7 @@ impl Claim {
             terms: question.terms,
             record,
             claimed_at: clock::monotonic(),
-            live,
+            _live: live,
         }
     }
 
@@ -137,7 +138,7 @@ impl Claim {
             terms: self.terms,
             record: self.record.clone(),
             claimed_at: self.claimed_at,
-            live: self.ledger.shared.attempts.enter(self.record.version.attempt),
+            _live: self.ledger.shared.attempts.enter(self.record.version.attempt),
         };
         let (settlement, background) = self.settle(Outcome::Unknown(reason)).await;
         (settlement, LateClaim { claim: late, background })
@@ -158,12 +159,14 @@ impl Claim {
         first_error: StoreError,
     ) -> (Settlement, Option<tokio::task::AbortHandle>) {
         let (tell, told) = oneshot::channel();
-        let (tasks, commit_timeout) = (self.ledger.shared.tasks.clone(), self.terms.commit_timeout);
+        let (tasks, commit_timeout) = (self.ledger.shared.commits.clone(), self.terms.commit_timeout);
         self.remember(&transition);
         let task = tasks.spawn(async move {
             let settlement = self.commit_until_taken(&transition, first_error).await;
-            // The caller may have been answered "unstored" and gone.
-            drop(tell.send(self.finished(&transition, settlement)));
+            let settlement = self.finished(&transition, settlement);
+            if tell.send(settlement).is_err() {
+                tracing::info!(operation_ref = %self.key, ?settlement, "settled in the background");
+            }
         });
         match tokio::time::timeout(commit_timeout, told).await {
             Ok(Ok(settlement)) => (settlement, None),
@@ -225,7 +228,10 @@ impl Claim {
     }
 
     fn is_own_claim(&self, stands: &Record) -> bool {
-        stands.version.attempt == self.record.version.attempt && stands.phase == Phase::InFlight
+        // A lower revision would be an older write of this attempt that came back, which proves nothing.
+        stands.version.attempt == self.record.version.attempt
+            && stands.version.revision > self.record.version.revision
+            && stands.phase == Phase::InFlight
     }
 
     /// The store forgot the claim while it was in flight: what is known of the outcome goes in its place,

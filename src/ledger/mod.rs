@@ -32,6 +32,9 @@ use waiters::Waiters;
 /// How often a waiter looks by itself, in case a wake-up was lost.
 const WAIT_POLL: Duration = Duration::from_secs(1);
 
+/// How soon a failed heartbeat is tried again at the latest.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
 /// How often the claim is tried again when the record changes between look and write. Each round means
 /// that another request made progress on the same key.
 const OPEN_ROUNDS_MAX: usize = 16;
@@ -62,7 +65,10 @@ struct Shared {
     waiters: Waiters,
     sessions: Sessions,
     answers: Answers,
-    tasks: TaskTracker,
+    /// Settlements under way in the background; a drain waits for them.
+    commits: TaskTracker,
+    /// Cleaning up and looking again; nobody waits for these.
+    chores: TaskTracker,
     stopping: CancellationToken,
 }
 
@@ -145,14 +151,15 @@ pub enum Unavailable {
 
 impl Ledger {
     /// Makes the ledger of a process over its first store handle.
-    pub fn new(store: Arc<dyn Store>, session: Session, settings: Settings, tasks: TaskTracker) -> Self {
+    pub fn new(store: Arc<dyn Store>, session: Session, settings: Settings) -> Self {
         let shared = Shared {
             settings,
             attempts: Attempts::default(),
             waiters: Waiters::default(),
             sessions: Sessions::new(session, settings.session_ttl),
             answers: Answers::new(settings.local_cache_bytes),
-            tasks,
+            commits: TaskTracker::new(),
+            chores: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
         Self { store, shared: Arc::new(shared) }
@@ -234,30 +241,45 @@ impl Ledger {
 
     /// Keeps this process's session alive until [`Ledger::stop`]. Run it once per process.
     pub async fn heartbeat(&self) {
-        let Settings { session_ttl, store_timeout, .. } = self.shared.settings;
-        let mut beat = tokio::time::interval(sessions::heartbeat_interval(session_ttl));
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let session_ttl = self.shared.settings.session_ttl;
+        let sessions = &self.shared.sessions;
         loop {
+            let sent_at = clock::monotonic();
+            match self.timed(self.store.renew_session(sessions.own(), session_ttl)).await {
+                Ok(()) => sessions.renewed(sent_at),
+                Err(error) => sessions.renewal_failed(&error),
+            }
+            let interval = sessions::heartbeat_interval(session_ttl);
+            let pause = if sessions.is_connected() { interval } else { interval.min(RECONNECT_PAUSE) };
             tokio::select! {
                 () = self.shared.stopping.cancelled() => return,
-                _ = beat.tick() => {}
-            }
-            let sent_at = clock::monotonic();
-            let renewal = self.store.renew_session(self.shared.sessions.own(), session_ttl);
-            match tokio::time::timeout(store_timeout, renewal).await {
-                Ok(Ok(())) => self.shared.sessions.renewed(sent_at),
-                Ok(Err(error)) => self.shared.sessions.renewal_failed(&error),
-                Err(_) => self.shared.sessions.renewal_failed(&StoreError::TimedOut(store_timeout)),
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
-    /// Whether the store took this process's last heartbeat.
-    pub fn is_connected(&self) -> bool {
-        self.shared.sessions.is_fresh() && self.shared.sessions.last_renewal_succeeded()
+    /// Waits until the store has taken a heartbeat, at most for `limit`. Answers whether it has.
+    pub async fn connected(&self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.shared.sessions.connected()).await.is_ok()
     }
 
-    /// Ends background work that may end: cleaning up and heartbeats. Commits under way go on.
+    /// Waits for the settlements that are tried in the background.
+    pub async fn commits_done(&self) {
+        self.shared.commits.close();
+        self.shared.commits.wait().await;
+    }
+
+    /// What the store is and where; holds no credential.
+    pub fn store_name(&self) -> String {
+        self.store.describe()
+    }
+
+    /// Whether the store took this process's last heartbeat.
+    pub fn is_connected(&self) -> bool {
+        self.shared.sessions.is_fresh() && self.shared.sessions.is_connected()
+    }
+
+    /// Ends background work that may end: heartbeats and cleaning up. Settlements under way go on.
     pub fn stop(&self) {
         self.shared.stopping.cancel();
     }
@@ -287,7 +309,7 @@ impl Ledger {
         let keep_for = question.terms.claim_keep_for;
         match self.timed(self.store.insert(&question.key, claim, keep_for)).await {
             // A client library that sends a command again finds its own first write.
-            Ok(Seen::Record(found)) if found.version == claim.version => Ok(Seen::Nothing),
+            Ok(Seen::Record(found)) if *found == *claim => Ok(Seen::Nothing),
             Ok(seen) => {
                 if let Seen::Record(record) = &seen {
                     self.shared.answers.remember(question.key, record);
@@ -345,7 +367,7 @@ impl Ledger {
     /// later than its removal.
     fn sweep_abandoned(&self, key: StorageKey, claim: &Record) {
         let (ledger, version) = (self.clone(), claim.version);
-        self.shared.tasks.spawn(async move {
+        self.shared.chores.spawn(async move {
             for pause in ABANDONED_SWEEPS {
                 tokio::select! {
                     () = ledger.shared.stopping.cancelled() => return,

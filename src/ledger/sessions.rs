@@ -4,9 +4,10 @@
 //! over may have lost it, and its owner, alive, is about to renew it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
 
 use super::Ledger;
 use crate::clock;
@@ -26,7 +27,7 @@ pub(super) struct Sessions {
     own: Session,
     ttl: Duration,
     renewed_at: Mutex<Option<Instant>>,
-    last_renewal_succeeded: AtomicBool,
+    connected: watch::Sender<bool>,
     absent: Mutex<HashMap<Session, Absence>>,
 }
 
@@ -44,7 +45,7 @@ impl Sessions {
             own,
             ttl,
             renewed_at: Mutex::default(),
-            last_renewal_succeeded: AtomicBool::new(false),
+            connected: watch::Sender::new(false),
             absent: Mutex::default(),
         }
     }
@@ -60,19 +61,26 @@ impl Sessions {
         renewed_at.is_some_and(|at| clock::monotonic().duration_since(at) < self.ttl)
     }
 
-    pub(super) fn last_renewal_succeeded(&self) -> bool {
-        self.last_renewal_succeeded.load(Ordering::Relaxed)
+    /// Whether the last renewal succeeded.
+    pub(super) fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    /// Waits for a renewal that succeeds.
+    pub(super) async fn connected(&self) {
+        // The sender lives as long as `self`, so the wait ends only with the value.
+        drop(self.connected.subscribe().wait_for(|connected| *connected).await.map(|_| ()));
     }
 
     pub(super) fn renewed(&self, sent_at: Instant) {
         *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent_at);
-        if !self.last_renewal_succeeded.swap(true, Ordering::Relaxed) {
+        if !self.connected.send_replace(true) {
             tracing::info!("the store is within reach");
         }
     }
 
     pub(super) fn renewal_failed(&self, error: &StoreError) {
-        if self.last_renewal_succeeded.swap(false, Ordering::Relaxed) {
+        if self.connected.send_replace(false) {
             let error: &dyn std::error::Error = error;
             tracing::warn!(error, "the store is out of reach: guarded requests are refused");
         }
@@ -120,8 +128,8 @@ pub(super) fn owner_by(ledger: &Ledger, session: Session, life: SessionLife) -> 
 
 /// Looks again after a heartbeat, so that the next request need not come at the right moment.
 fn confirm_later(ledger: Ledger, session: Session) {
-    let tasks = ledger.shared.tasks.clone();
-    tasks.spawn(async move {
+    let chores = ledger.shared.chores.clone();
+    chores.spawn(async move {
         loop {
             tokio::select! {
                 () = ledger.shared.stopping.cancelled() => return,

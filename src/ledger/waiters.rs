@@ -74,13 +74,15 @@ mod tests {
         let waiters = Waiters::default();
         let key = StorageKey::from_bytes([7; 32]);
         let (one, two) = (waiters.join(key), waiters.join(key));
-        let (first, second) = (one.woken(), two.woken());
-        tokio::pin!(first, second);
-        first.as_mut().enable();
-        second.as_mut().enable();
-        waiters.wake(&key);
-        first.await;
-        second.await;
+        {
+            let (first, second) = (one.woken(), two.woken());
+            tokio::pin!(first, second);
+            first.as_mut().enable();
+            second.as_mut().enable();
+            waiters.wake(&key);
+            first.await;
+            second.await;
+        }
         drop((one, two));
         assert!(waiters.rooms().is_empty());
     }

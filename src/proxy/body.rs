@@ -56,7 +56,7 @@ enum Source {
 /// The upstream's answer broke off: the caller's must, too.
 #[derive(Debug, thiserror::Error)]
 #[error("pass on the upstream's answer to its end")]
-pub struct Aborted;
+pub(super) struct Aborted;
 
 /// Receives a body of at most `max` bytes within `limit`. Nothing has been claimed or forwarded yet.
 pub(super) async fn receive(incoming: Incoming, max: u64, limit: Duration) -> Result<WholeBody, NotReceived> {

@@ -15,6 +15,7 @@ mod execute;
 mod guard;
 mod headers;
 mod pass;
+mod patterns;
 mod readings;
 mod respond;
 mod route;
@@ -39,7 +40,7 @@ pub use body::AnswerStream;
 use respond::About;
 pub use respond::{Rejection, Word};
 use route::Routed;
-pub use route::{BadRoute, Router};
+pub use route::Router;
 
 /// What all workers share.
 #[derive(Debug)]

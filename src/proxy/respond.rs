@@ -95,15 +95,15 @@ pub enum Rejection {
 
 /// What a problem document says beside the rejection.
 #[derive(Clone, Copy, Debug)]
-pub struct About<'a> {
+pub(super) struct About<'a> {
     /// Prefix of `type`.
-    pub problem_base: &'a str,
+    pub(super) problem_base: &'a str,
     /// The exchange this answers.
-    pub request_id: &'a str,
+    pub(super) request_id: &'a str,
     /// The record it is about.
-    pub operation: Option<&'a StorageKey>,
+    pub(super) operation: Option<&'a StorageKey>,
     /// The route's own status codes.
-    pub policy: Option<&'a Policy>,
+    pub(super) policy: Option<&'a Policy>,
 }
 
 /// What a problem document is made of.
@@ -426,6 +426,7 @@ fn lost_as_proxy_error(reason: UnknownReason) -> &'static str {
         UnknownReason::AnswerCutShort => "http_response_incomplete",
         UnknownReason::ProtocolSwitched => "http_upgrade_failed",
         UnknownReason::ServerError
+        | UnknownReason::EarlierAttempt
         | UnknownReason::GatewayStopped
         | UnknownReason::SessionDied
         | UnknownReason::Unreadable => "proxy_internal_error",

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use crate::config::{PathCase, Route};
 
+use super::patterns::Patterns;
 use super::readings::readings;
 
 /// The routes of a gateway, ready to be looked up.
@@ -26,18 +27,9 @@ pub enum Routed {
     Ambiguous,
 }
 
-/// A route that cannot be looked up.
-#[derive(Debug, thiserror::Error)]
-#[error("add route {path:?}")]
-pub struct BadRoute {
-    path: String,
-    #[source]
-    source: matchit::InsertError,
-}
-
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Paths {
-    patterns: matchit::Router<Found>,
+    patterns: Patterns<Found>,
     has_insensitive: bool,
 }
 
@@ -49,29 +41,10 @@ struct Found {
 
 impl Router {
     /// Prepares the routes. Those of a host take precedence over the same pattern without a host.
-    pub fn new(routes: &[Route]) -> Result<Self, BadRoute> {
-        let mut any_host = Paths::default();
-        let mut by_host: HashMap<String, Paths> = HashMap::new();
-        for host in routes.iter().filter_map(|route| route.host.as_ref()) {
-            by_host.entry(host.clone()).or_default();
-        }
-        let indexed = || routes.iter().enumerate();
-        for (index, route) in indexed().filter(|(_, route)| route.host.is_none()) {
-            any_host.insert(index, route)?;
-        }
-        for (host, paths) in &mut by_host {
-            let own: Vec<_> = indexed().filter(|(_, route)| route.host.as_ref() == Some(host)).collect();
-            let shapes: Vec<_> = own.iter().map(|(_, route)| shape(&route.path, route.path_case)).collect();
-            for (index, route) in own {
-                paths.insert(index, route)?;
-            }
-            for (index, route) in indexed().filter(|(_, route)| route.host.is_none()) {
-                if !shapes.contains(&shape(&route.path, route.path_case)) {
-                    paths.insert(index, route)?;
-                }
-            }
-        }
-        Ok(Self { any_host, by_host })
+    pub fn new(routes: &[Route]) -> Self {
+        let hosts = routes.iter().filter_map(|route| route.host.as_deref());
+        let by_host = hosts.map(|host| (host.to_owned(), Paths::of(routes, Some(host)))).collect();
+        Self { any_host: Paths::of(routes, None), by_host }
     }
 
     /// Finds the route of a request. `guards` says whether a route guards this request's method: only
@@ -103,57 +76,38 @@ impl Router {
 }
 
 impl Paths {
-    fn insert(&mut self, route: usize, config: &Route) -> Result<(), BadRoute> {
-        let found = Found { route, path_case: config.path_case };
-        self.has_insensitive |= config.path_case == PathCase::Insensitive;
-        let shape = shape(&config.path, config.path_case);
-        let bad = |source| BadRoute { path: config.path.clone(), source };
-        // "/v1/{*rest}" means /v1 and /v1/ too, unless another route claims them.
-        if let Some(parent) = shape.strip_suffix("/{*rest}") {
-            for also in [parent.to_owned(), format!("{parent}/")] {
-                if !also.is_empty() {
-                    // A conflict means that another route stands there, which is the more specific one.
-                    drop(self.patterns.insert(also, found));
+    /// The routes that a request to `host` may take.
+    fn of(routes: &[Route], host: Option<&str>) -> Self {
+        let mut paths = Self { patterns: Patterns::new(), has_insensitive: false };
+        if host.is_some() {
+            paths.add(routes, host);
+        }
+        paths.add(routes, None);
+        paths
+    }
+
+    fn add(&mut self, routes: &[Route], host: Option<&str>) {
+        for (index, route) in routes.iter().enumerate().filter(|(_, route)| route.host.as_deref() == host) {
+            let found = Found { route: index, path_case: route.path_case };
+            match route.path_case {
+                PathCase::Sensitive => self.patterns.add(&route.path, found),
+                PathCase::Insensitive => {
+                    self.has_insensitive = true;
+                    self.patterns.add(&route.path.to_ascii_lowercase(), found);
                 }
             }
-            return self.patterns.insert(shape, found).map_err(bad);
         }
-        if let Err(source) = self.patterns.insert(shape.clone(), found) {
-            // A catch-all may have taken its own parent's place before this route came.
-            let _replaced = self.patterns.remove(shape.clone()).ok_or_else(|| bad(source))?;
-            return self.patterns.insert(shape, found).map_err(bad);
-        }
-        Ok(())
     }
 
     fn find(&self, path: &str) -> Option<usize> {
         if self.has_insensitive
-            && let Ok(folded) = self.patterns.at(&path.to_ascii_lowercase())
-            && folded.value.path_case == PathCase::Insensitive
+            && let Some(folded) = self.patterns.find(&path.to_ascii_lowercase())
+            && folded.path_case == PathCase::Insensitive
         {
-            return Some(folded.value.route);
+            return Some(folded.route);
         }
-        self.patterns.at(path).ok().map(|found| found.value.route)
+        self.patterns.find(path).map(|found| found.route)
     }
-}
-
-/// A pattern with its parameter names made uniform, so that two patterns conflict by shape only.
-fn shape(pattern: &str, path_case: PathCase) -> String {
-    let mut shape = String::with_capacity(pattern.len());
-    for (number, segment) in pattern.split('/').enumerate() {
-        if number > 0 {
-            shape.push('/');
-        }
-        match segment {
-            parameter if parameter.starts_with("{*") => shape.push_str("{*rest}"),
-            parameter if parameter.starts_with('{') && parameter.ends_with('}') => {
-                shape.push_str("{p}");
-            }
-            text if path_case == PathCase::Insensitive => shape.push_str(&text.to_ascii_lowercase()),
-            text => shape.push_str(text),
-        }
-    }
-    shape
 }
 
 /// A host without its port and without the root's dot.
@@ -181,7 +135,7 @@ mod tests {
     }
 
     fn router(paths: &[&str]) -> Router {
-        Router::new(&paths.iter().map(|path| route(path)).collect::<Vec<_>>()).unwrap()
+        Router::new(&paths.iter().map(|path| route(path)).collect::<Vec<_>>())
     }
 
     fn find(router: &Router, path: &str) -> Routed {
@@ -239,7 +193,7 @@ mod tests {
     #[test]
     fn a_host_narrows_and_falls_back_to_routes_of_any_host() {
         let narrowed = Route { host: Some("api.example.com".into()), ..route("/payments") };
-        let router = Router::new(&[route("/{*rest}"), narrowed]).unwrap();
+        let router = Router::new(&[route("/{*rest}"), narrowed]);
         assert_eq!(router.find(Some("API.example.com:8080"), "/payments", |_| true), Routed::Route(1));
         assert_eq!(router.find(Some("api.example.com."), "/orders", |_| true), Routed::Route(0));
         assert_eq!(router.find(Some("other.example.com"), "/payments", |_| true), Routed::Route(0));
@@ -248,7 +202,7 @@ mod tests {
     #[test]
     fn an_insensitive_route_takes_every_case_of_its_path() {
         let insensitive = Route { path_case: PathCase::Insensitive, ..route("/Payments") };
-        let router = Router::new(&[insensitive, route("/{*rest}")]).unwrap();
+        let router = Router::new(&[insensitive, route("/{*rest}")]);
         assert_eq!(find(&router, "/PAYMENTS"), Routed::Route(0));
         assert_eq!(find(&router, "/other"), Routed::Route(1));
     }

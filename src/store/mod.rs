@@ -128,7 +128,7 @@ impl Watch {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

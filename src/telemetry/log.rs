@@ -16,7 +16,10 @@ const LINES_WAITING_MAX: usize = 65_536;
 /// Keeps the log going; dropping it writes what is waiting.
 #[must_use]
 #[derive(Debug)]
-pub struct LogGuard(Vec<WorkerGuard>);
+pub struct LogGuard {
+    /// Held for its `Drop`.
+    _writer: WorkerGuard,
+}
 
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -46,5 +49,5 @@ pub fn start(config: &Log) -> Result<LogGuard, LogError> {
             registry.with(fmt::layer().json().flatten_event(true).with_writer(writer)).try_init()?;
         }
     }
-    Ok(LogGuard(vec![guard]))
+    Ok(LogGuard { _writer: guard })
 }

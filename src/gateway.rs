@@ -1,0 +1,250 @@
+//! The composition root: from a configuration to a running gateway, and to its orderly end. Alone knows
+//! everyone.
+//!
+//! One thread per core, each with a runtime, connections to the upstreams and a store handle of its own;
+//! they share the listener, the ledger's memory and the routes. Read `gateway/drain.rs` for the end.
+
+mod backing;
+mod drain;
+mod worker;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, Probe, Readiness};
+use crate::config::{Config, risks};
+use crate::ledger::{self, Ledger};
+use crate::protocol::policy::KeyMode;
+use crate::protocol::scope::HashKey;
+use crate::proxy::{Router, Shared};
+use crate::server::{self, Stop};
+use crate::upstream::{BadAddress, Trust, Upstream};
+
+use backing::Backing;
+pub use backing::OpenError;
+
+/// A gateway that takes requests.
+#[derive(Debug)]
+pub struct Running {
+    listen: SocketAddr,
+    admin: Option<SocketAddr>,
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    ledger: Ledger,
+    stop: Stop,
+    admin_stop: CancellationToken,
+    chores: TaskTracker,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// Why a gateway did not start, or did not end as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The address is taken or not ours.
+    #[error("listen on {0}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The store cannot be opened.
+    #[error("open the store")]
+    Store(#[from] OpenError),
+    /// An upstream's address cannot be used.
+    #[error("prepare the upstreams")]
+    Upstream(#[from] BadAddress),
+    /// The system's certificates cannot be read.
+    #[error("read the system's certificates, which https upstreams need")]
+    Trust(#[source] io::Error),
+    /// The system gives no thread, runtime or signal handler.
+    #[error("start a worker")]
+    Worker(#[source] io::Error),
+    /// A second signal came before the drain was done.
+    #[error("finish what was in flight: stopped by a second signal")]
+    Interrupted,
+}
+
+/// Runs a gateway until SIGTERM or SIGINT, then drains it.
+///
+/// Errors: it did not start, or a second signal ended it.
+pub async fn run(config: Config) -> Result<(), GatewayError> {
+    let mut signals = Signals::new().map_err(GatewayError::Worker)?;
+    let running = start(config).await?;
+    let name = signals.next().await;
+    tracing::info!(signal = name, "stopping");
+    tokio::select! {
+        () = running.drain() => Ok(()),
+        name = signals.next() => {
+            tracing::warn!(signal = name, "stopped at once by a second signal");
+            Err(GatewayError::Interrupted)
+        }
+    }
+}
+
+/// Starts a gateway. When this returns, it takes requests; if its store is out of reach, guarded ones are
+/// refused until it is back.
+pub async fn start(config: Config) -> Result<Running, GatewayError> {
+    let config = Arc::new(config);
+    let listener = bind(config.server.listen)?;
+    let admin_listener = bind_admin(&config)?;
+    let upstreams = Upstreams::prepare(&config)?;
+    let backing = Backing::open(&config.store)?;
+    let store = backing.handle()?;
+    let ledger = Ledger::new(store, ledger::fresh_session(), backing::ledger_settings(&config.store));
+    let shared = Arc::new(shared(&config));
+    let mut running = Running {
+        listen: listener.local_addr().map_err(|error| GatewayError::Listen(config.server.listen, error))?,
+        admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+        config: Arc::clone(&config),
+        shared,
+        ledger: ledger.clone(),
+        stop: Stop::default(),
+        admin_stop: CancellationToken::new(),
+        chores: TaskTracker::new(),
+        workers: Vec::new(),
+    };
+    running.chores.spawn({
+        let ledger = ledger.clone();
+        async move { ledger.heartbeat().await }
+    });
+    let is_connected = ledger.connected(config.store.timeout).await;
+    if is_connected {
+        backing.inspect().await?;
+    } else {
+        tracing::warn!(store = %ledger.store_name(), "the store is out of reach: guarded requests are refused until it is back");
+    }
+    let backing = Arc::new(backing);
+    for number in 0..config.server.threads {
+        running.workers.push(worker::spawn(number, &running, &listener, &backing, &upstreams)?);
+    }
+    running.serve_admin(admin_listener);
+    running.announce();
+    Ok(running)
+}
+
+impl Running {
+    /// The address that callers connect to.
+    pub fn listen_addr(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// The address that operators connect to.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    fn serve_admin(&self, listener: Option<TcpListener>) {
+        let Some(listener) = listener else { return };
+        let (shared, ledger) = (Arc::clone(&self.shared), self.ledger.clone());
+        let probe: Probe = Arc::new(move || {
+            if shared.draining.load(Ordering::Acquire) {
+                Readiness::Draining
+            } else if ledger.is_connected() {
+                Readiness::Ready
+            } else {
+                Readiness::StoreUnreachable
+            }
+        });
+        let stop = self.admin_stop.clone();
+        self.chores.spawn(async move {
+            if let Err(error) = admin::serve(listener, probe, stop).await {
+                tracing::error!(%error, "the operators' listener failed");
+            }
+        });
+    }
+
+    /// Says what is protected, where, and on which store.
+    fn announce(&self) {
+        for risk in risks::risks(&self.config) {
+            tracing::warn!("{risk}");
+        }
+        let guarded = self.config.routes.iter().filter(|route| route.policy.key != KeyMode::Off);
+        let guarded: Vec<_> = guarded
+            .map(|route| {
+                let host = route.host.as_deref().unwrap_or_default();
+                format!("{} {host}{}", route.policy.methods.join(","), route.path)
+            })
+            .collect();
+        tracing::info!(
+            listen = %self.listen,
+            admin = self.admin.map(|address| address.to_string()),
+            store = %self.ledger.store_name(),
+            protected = %guarded.join("; "),
+            workers = self.workers.len(),
+            version = env!("CARGO_PKG_VERSION"),
+            "onceway is up"
+        );
+    }
+}
+
+/// What workers need to make their connections.
+#[derive(Clone, Debug)]
+struct Upstreams {
+    trust: Trust,
+}
+
+impl Upstreams {
+    /// Reads the certificates once, and makes sure that every worker will be able to make its clients.
+    fn prepare(config: &Config) -> Result<Self, GatewayError> {
+        let needs_tls = config.upstreams.iter().any(|upstream| upstream.tls);
+        let upstreams = Self { trust: Trust::of_system(needs_tls).map_err(GatewayError::Trust)? };
+        upstreams.connect(config)?;
+        Ok(upstreams)
+    }
+
+    fn connect(&self, config: &Config) -> Result<Vec<Upstream>, BadAddress> {
+        config.upstreams.iter().map(|upstream| Upstream::new(upstream, &self.trust)).collect()
+    }
+}
+
+fn shared(config: &Config) -> Shared {
+    Shared {
+        server: config.server.clone(),
+        routes: config.routes.clone(),
+        router: Router::new(&config.routes),
+        default_upstream: config.default_upstream,
+        namespace: config.store.namespace.clone(),
+        hash_key: HashKey::new(config.store.hash_key.as_ref().map(|secret| secret.reveal().as_bytes())),
+        draining: AtomicBool::new(false),
+        exchanges: TaskTracker::new(),
+        out_of_time: CancellationToken::new(),
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
+    server::bind(address).map_err(|error| GatewayError::Listen(address, error))
+}
+
+fn bind_admin(config: &Config) -> Result<Option<TcpListener>, GatewayError> {
+    let admin = &config.admin;
+    match server::bind(admin.listen) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if admin.is_explicit => Err(GatewayError::Listen(admin.listen, error)),
+        Err(error) => {
+            tracing::warn!(address = %admin.listen, %error, "running without the operators' listener, whose default address is taken");
+            Ok(None)
+        }
+    }
+}
+
+/// The signals that ask a gateway to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

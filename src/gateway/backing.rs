@@ -1,0 +1,86 @@
+//! From a store's address to handles on it.
+//!
+//! The embedded stores are opened once and shared by all workers; a Redis handle belongs to the runtime it
+//! was made in, so each worker makes its own.
+
+use std::sync::Arc;
+
+use crate::config::{self, Secret, StoreUrl};
+use crate::ledger::Settings;
+use crate::store::embedded::{self, EmbeddedStore};
+use crate::store::memory::MemoryStore;
+use crate::store::redis::{InvalidAddress, RedisStore};
+use crate::store::{Store, StoreError};
+
+/// A store, opened.
+pub(super) enum Backing {
+    Shared(Arc<dyn Store>),
+    Redis { address: Secret, namespace: String },
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The embedded store's directory.
+    #[error("use the embedded store")]
+    Embedded(#[from] embedded::OpenError),
+    /// The address of Redis.
+    #[error("use Redis")]
+    Address(#[from] InvalidAddress),
+    /// Redis is too old.
+    #[error("use Redis {0}: 7.0 or newer is needed, for SET with NX and GET")]
+    TooOld(String),
+}
+
+impl Backing {
+    pub(super) fn open(config: &config::Store) -> Result<Self, OpenError> {
+        Ok(match &config.url {
+            StoreUrl::Memory => {
+                tracing::warn!("the memory store forgets everything when the process ends");
+                Self::Shared(Arc::new(MemoryStore::new()))
+            }
+            StoreUrl::Embedded(dir) => Self::Shared(Arc::new(EmbeddedStore::open(dir)?)),
+            StoreUrl::Redis(address) => {
+                Self::Redis { address: address.clone(), namespace: config.namespace.clone() }
+            }
+        })
+    }
+
+    /// A handle for the runtime this is called in.
+    pub(super) fn handle(&self) -> Result<Arc<dyn Store>, OpenError> {
+        Ok(match self {
+            Self::Shared(store) => Arc::clone(store),
+            Self::Redis { address, namespace } => Arc::new(RedisStore::connect(address.reveal(), namespace)?),
+        })
+    }
+
+    /// Looks at a Redis that is within reach: refuses one that is too old, warns of one that forgets.
+    pub(super) async fn inspect(&self) -> Result<(), OpenError> {
+        let Self::Redis { address, namespace } = self else { return Ok(()) };
+        let redis = RedisStore::connect(address.reveal(), namespace)?;
+        match redis.inspect().await {
+            Ok(deployment) if deployment.is_too_old() => return Err(OpenError::TooOld(deployment.version)),
+            Ok(deployment) => {
+                for warning in deployment.warnings() {
+                    tracing::warn!("{warning}");
+                }
+            }
+            Err(error) => warn_uninspected(&error),
+        }
+        Ok(())
+    }
+}
+
+fn warn_uninspected(error: &StoreError) {
+    let error: &dyn std::error::Error = error;
+    tracing::warn!(error, "Redis did not tell how it keeps what it acknowledges");
+}
+
+/// What the ledger needs to know of the store's configuration.
+pub(super) fn ledger_settings(config: &config::Store) -> Settings {
+    Settings {
+        store_timeout: config.timeout,
+        session_ttl: config.session_ttl,
+        local_cache_bytes: config.local_cache,
+    }
+}

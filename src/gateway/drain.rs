@@ -1,0 +1,60 @@
+//! The orderly end: accept no more, finish and record what is in flight, mark the rest unknown, go.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Running;
+
+/// How long the connections have to flush their last answers.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+impl Running {
+    /// Ends the gateway in order, within `drain_timeout` and a little more for what has to be recorded.
+    ///
+    /// New connections are refused at once; a request on an open connection is told that the gateway is
+    /// stopping. What is in flight is finished; when the time is up, the rest is recorded as unknown.
+    pub async fn drain(self) {
+        let deadline = Instant::now() + self.config.server.drain_timeout;
+        self.shared.draining.store(true, Ordering::Release);
+        self.stop.accepting.cancel();
+        self.shared.exchanges.close();
+        if timeout_at(deadline, self.shared.exchanges.wait()).await.is_err() {
+            let left = self.shared.exchanges.len();
+            tracing::warn!(left, "the drain's time is up: what is still in flight becomes unknown");
+            self.shared.out_of_time.cancel();
+            let recording = self.config.store.timeout * 2 + FLUSH_MAX;
+            if timeout(recording, self.shared.exchanges.wait()).await.is_err() {
+                tracing::warn!(
+                    left = self.shared.exchanges.len(),
+                    "not all could be recorded; they read as unknown"
+                );
+            }
+        }
+        if timeout_at(deadline.max(Instant::now() + FLUSH_MAX), self.ledger.commits_done()).await.is_err() {
+            tracing::warn!("some outcomes could not be stored; they read as unknown");
+        }
+        self.ledger.stop();
+        if let Err(error) = self.ledger.end_session().await {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "the session was not ended; it lapses by itself");
+        }
+        self.stop.connections.cancel();
+        self.admin_stop.cancel();
+        self.chores.close();
+        let workers = self.workers;
+        let ended =
+            tokio::task::spawn_blocking(move || workers.into_iter().all(|worker| worker.join().is_ok()));
+        match timeout(FLUSH_MAX, ended).await {
+            Ok(Ok(true)) => {}
+            Ok(_) => tracing::error!("a worker panicked"),
+            // Idle callers that do not close their side end with the process.
+            Err(_) => tracing::debug!("some connections were cut"),
+        }
+        if timeout(FLUSH_MAX, self.chores.wait()).await.is_err() {
+            tracing::debug!("some operators' connections were cut");
+        }
+        tracing::info!("stopped");
+    }
+}
