@@ -10,8 +10,8 @@ mod worker;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,12 +34,11 @@ pub use backing::OpenError;
 #[derive(Debug)]
 pub struct Running {
     listen: SocketAddr,
-    admin: Option<SocketAddr>,
+    admin: Operators,
     config: Arc<Config>,
     shared: Arc<Shared>,
     ledger: Ledger,
     stop: Stop,
-    admin_stop: CancellationToken,
     chores: TaskTracker,
     workers: Vec<JoinHandle<()>>,
 }
@@ -89,20 +88,19 @@ pub async fn run(config: Config) -> Result<(), GatewayError> {
 pub async fn start(config: Config) -> Result<Running, GatewayError> {
     let config = Arc::new(config);
     let listener = bind(config.server.listen)?;
-    let admin_listener = bind_admin(&config)?;
+    let admin = Operators::serve(&config)?;
     let upstreams = Upstreams::prepare(&config)?;
-    let backing = Backing::open(&config.store)?;
+    let backing = Backing::open(&config.store).await?;
     let store = backing.handle()?;
     let ledger = Ledger::new(store, ledger::fresh_session(), backing::ledger_settings(&config.store));
     let shared = Arc::new(shared(&config));
     let mut running = Running {
         listen: listener.local_addr().map_err(|error| GatewayError::Listen(config.server.listen, error))?,
-        admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+        admin,
         config: Arc::clone(&config),
         shared,
         ledger: ledger.clone(),
         stop: Stop::default(),
-        admin_stop: CancellationToken::new(),
         chores: TaskTracker::new(),
         workers: Vec::new(),
     };
@@ -120,7 +118,7 @@ pub async fn start(config: Config) -> Result<Running, GatewayError> {
     for number in 0..config.server.threads {
         running.workers.push(worker::spawn(number, &running, &listener, &backing, &upstreams)?);
     }
-    running.serve_admin(admin_listener);
+    running.admin.report_on(Arc::clone(&running.shared), running.ledger.clone());
     running.announce();
     Ok(running)
 }
@@ -133,27 +131,7 @@ impl Running {
 
     /// The address that operators connect to.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.admin
-    }
-
-    fn serve_admin(&self, listener: Option<TcpListener>) {
-        let Some(listener) = listener else { return };
-        let (shared, ledger) = (Arc::clone(&self.shared), self.ledger.clone());
-        let probe: Probe = Arc::new(move || {
-            if shared.draining.load(Ordering::Acquire) {
-                Readiness::Draining
-            } else if ledger.is_connected() {
-                Readiness::Ready
-            } else {
-                Readiness::StoreUnreachable
-            }
-        });
-        let stop = self.admin_stop.clone();
-        self.chores.spawn(async move {
-            if let Err(error) = admin::serve(listener, probe, stop).await {
-                tracing::error!(%error, "the operators' listener failed");
-            }
-        });
+        self.admin.address
     }
 
     /// Says what is protected, where, and on which store.
@@ -170,7 +148,7 @@ impl Running {
             .collect();
         tracing::info!(
             listen = %self.listen,
-            admin = self.admin.map(|address| address.to_string()),
+            admin = self.admin.address.map(|address| address.to_string()),
             store = %self.ledger.store_name(),
             protected = %guarded.join("; "),
             workers = self.workers.len(),
@@ -203,7 +181,7 @@ impl Upstreams {
 fn shared(config: &Config) -> Shared {
     Shared {
         server: config.server.clone(),
-        routes: config.routes.clone(),
+        routes: config.routes.iter().cloned().map(Arc::new).collect(),
         router: Router::new(&config.routes),
         default_upstream: config.default_upstream,
         namespace: config.store.namespace.clone(),
@@ -218,13 +196,59 @@ fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
     server::bind(address).map_err(|error| GatewayError::Listen(address, error))
 }
 
+/// The operators' listener: it answers from the first moment, before the store is open.
+#[derive(Debug)]
+struct Operators {
+    address: Option<SocketAddr>,
+    subject: Arc<OnceLock<(Arc<Shared>, Ledger)>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Operators {
+    fn serve(config: &Config) -> Result<Self, GatewayError> {
+        let listener = bind_admin(config)?;
+        let operators = Self {
+            address: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+            subject: Arc::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        if let Some(listener) = listener {
+            let subject = Arc::clone(&operators.subject);
+            let probe: Probe = Arc::new(move || readiness(subject.get()));
+            let stop = operators.stop.clone();
+            operators.tasks.spawn(async move {
+                if let Err(error) = admin::serve(listener, probe, stop).await {
+                    tracing::error!(%error, "the operators' listener failed");
+                }
+            });
+        }
+        Ok(operators)
+    }
+
+    fn report_on(&self, shared: Arc<Shared>, ledger: Ledger) {
+        self.subject.get_or_init(|| (shared, ledger));
+    }
+}
+
+fn readiness(subject: Option<&(Arc<Shared>, Ledger)>) -> Readiness {
+    match subject {
+        None => Readiness::Starting,
+        Some((shared, _)) if shared.draining.load(Ordering::Acquire) => Readiness::Draining,
+        Some((_, ledger)) if ledger.is_connected() => Readiness::Ready,
+        Some(_) => Readiness::StoreUnreachable,
+    }
+}
+
 fn bind_admin(config: &Config) -> Result<Option<TcpListener>, GatewayError> {
     let admin = &config.admin;
     match server::bind(admin.listen) {
         Ok(listener) => Ok(Some(listener)),
         Err(error) if admin.is_explicit => Err(GatewayError::Listen(admin.listen, error)),
         Err(error) => {
-            tracing::warn!(address = %admin.listen, %error, "running without the operators' listener, whose default address is taken");
+            let address = admin.listen;
+            tracing::warn!(%address, %error, "no listener for operators: its default address is taken");
             Ok(None)
         }
     }

@@ -13,7 +13,7 @@ impl Default for Server {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             drain_timeout: Duration::from_secs(65),
-            header_timeout: Duration::from_secs(15),
+            header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             header_bytes_max: 64 * 1024,
             header_count_max: 100,

@@ -171,7 +171,7 @@ pub static SERVER: [Key; 9] = [
     key(
         "header_timeout",
         WAIT,
-        "\"15s\"",
+        "\"30s\"",
         "How long a client may take to send a request's head; also how long an idle connection is kept.",
     ),
     key("body_timeout", WAIT, "\"30s\"", "How long a client may take to send a guarded request's body."),

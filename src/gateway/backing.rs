@@ -24,6 +24,9 @@ pub enum OpenError {
     /// The embedded store's directory.
     #[error("use the embedded store")]
     Embedded(#[from] embedded::OpenError),
+    /// Opening it ended in a panic.
+    #[error("open the embedded store: the opening panicked")]
+    Panicked(#[source] tokio::task::JoinError),
     /// The address of Redis.
     #[error("use Redis")]
     Address(#[from] InvalidAddress),
@@ -33,13 +36,19 @@ pub enum OpenError {
 }
 
 impl Backing {
-    pub(super) fn open(config: &config::Store) -> Result<Self, OpenError> {
+    /// Opens the store. After a crash the embedded one may take its time, so it is opened on a thread of
+    /// its own while the probes say that the gateway is starting.
+    pub(super) async fn open(config: &config::Store) -> Result<Self, OpenError> {
         Ok(match &config.url {
             StoreUrl::Memory => {
                 tracing::warn!("the memory store forgets everything when the process ends");
                 Self::Shared(Arc::new(MemoryStore::new()))
             }
-            StoreUrl::Embedded(dir) => Self::Shared(Arc::new(EmbeddedStore::open(dir)?)),
+            StoreUrl::Embedded(dir) => {
+                let dir = dir.clone();
+                let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir));
+                Self::Shared(Arc::new(opening.await.map_err(OpenError::Panicked)??))
+            }
             StoreUrl::Redis(address) => {
                 Self::Redis { address: address.clone(), namespace: config.namespace.clone() }
             }

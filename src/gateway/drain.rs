@@ -41,8 +41,8 @@ impl Running {
             tracing::warn!(error, "the session was not ended; it lapses by itself");
         }
         self.stop.connections.cancel();
-        self.admin_stop.cancel();
-        self.chores.close();
+        self.admin.stop.cancel();
+        self.admin.tasks.close();
         let workers = self.workers;
         let ended =
             tokio::task::spawn_blocking(move || workers.into_iter().all(|worker| worker.join().is_ok()));
@@ -52,7 +52,7 @@ impl Running {
             // Idle callers that do not close their side end with the process.
             Err(_) => tracing::debug!("some connections were cut"),
         }
-        if timeout(FLUSH_MAX, self.chores.wait()).await.is_err() {
+        if timeout(FLUSH_MAX, self.admin.tasks.wait()).await.is_err() {
             tracing::debug!("some operators' connections were cut");
         }
         tracing::info!("stopped");

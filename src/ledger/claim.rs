@@ -65,15 +65,15 @@ pub enum Settlement {
 }
 
 impl Claim {
-    pub(super) fn new(ledger: Ledger, question: &Question, record: Record, live: Live) -> Self {
-        Self {
-            ledger,
-            key: question.key,
-            terms: question.terms,
-            record,
-            claimed_at: clock::monotonic(),
-            _live: live,
-        }
+    /// `asked_at`: before the claim's write was sent.
+    pub(super) fn new(
+        ledger: Ledger,
+        question: &Question,
+        record: Record,
+        live: Live,
+        asked_at: Instant,
+    ) -> Self {
+        Self { ledger, key: question.key, terms: question.terms, record, claimed_at: asked_at, _live: live }
     }
 
     /// The key this claim is for.
@@ -89,9 +89,10 @@ impl Claim {
         if age < self.ledger.shared.settings.session_ttl / 2 {
             return Ok(());
         }
+        let asked_at = clock::monotonic();
         match self.ledger.timed(self.ledger.store.fetch(&self.key)).await? {
             Seen::Record(record) if record.version == self.record.version => {
-                self.claimed_at = clock::monotonic();
+                self.claimed_at = asked_at;
                 Ok(())
             }
             Seen::Record(_) | Seen::Nothing | Seen::Unreadable => Err(Unavailable::SessionLapsed),

@@ -123,6 +123,7 @@ pub enum Opened {
 }
 
 /// A verdict, and what was known of the record's owner when it was given.
+#[expect(clippy::large_enum_variant, reason = "lives for one step, on the stack")]
 enum Judged {
     As(Verdict, Owner),
     /// The record went away while its owner was looked for: claim again.
@@ -183,6 +184,7 @@ impl Ledger {
         if !self.shared.sessions.is_fresh() {
             return Err(Unavailable::SessionLapsed);
         }
+        let asked_at = clock::monotonic();
         let token = Token { attempt: fresh_attempt(), session: self.shared.sessions.own() };
         // Entered before the write is sent, so that nobody who reads the claim takes it for an orphan.
         let live = self.shared.attempts.enter(token.attempt);
@@ -190,13 +192,13 @@ impl Ledger {
         let mut seen = self.insert(question, &claim, &live).await?;
         for _ in 0..OPEN_ROUNDS_MAX {
             match self.judge(seen, question).await? {
-                Judged::As(Verdict::Execute, _) => return Ok(self.claimed(question, claim, live)),
+                Judged::As(Verdict::Execute, _) => return Ok(self.claimed(question, claim, live, asked_at)),
                 Judged::As(Verdict::Reclaim(over), owner) => {
                     let next = machine::reclaim(&over, token, &question.asked, owner);
                     // An error here leaves an attempt that nobody answers for: unknown, as it was before.
                     let keep_for = question.terms.claim_keep_for;
                     match self.timed(self.store.swap(&question.key, over.version, &next, keep_for)).await? {
-                        Swapped::Done => return Ok(self.claimed(question, next, live)),
+                        Swapped::Done => return Ok(self.claimed(question, next, live, asked_at)),
                         Swapped::Changed | Swapped::Absent => {}
                     }
                 }
@@ -289,8 +291,8 @@ impl Ledger {
         Ok(self.timed(self.store.end_session(self.shared.sessions.own())).await?)
     }
 
-    fn claimed(&self, question: &Question, record: Record, live: Live) -> Opened {
-        Opened::Execute(Box::new(Claim::new(self.clone(), question, record, live)))
+    fn claimed(&self, question: &Question, record: Record, live: Live, asked_at: Instant) -> Opened {
+        Opened::Execute(Box::new(Claim::new(self.clone(), question, record, live, asked_at)))
     }
 
     fn remembered(&self, question: &Question) -> Option<Opened> {

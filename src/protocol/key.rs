@@ -132,10 +132,8 @@ fn printable(bytes: &[u8]) -> Result<&str, InvalidKey> {
 fn unquoted(text: &str) -> Result<String, InvalidKey> {
     let parser = sfv::Parser::new(text);
     if let Ok(item) = parser.parse::<sfv::Item>() {
-        return match item.bare_item {
-            sfv::BareItem::String(string) => Ok(string.as_str().to_owned()),
-            _ => Err(InvalidKey::Malformed),
-        };
+        let string = item.bare_item.as_string().ok_or(InvalidKey::Malformed)?;
+        return Ok(string.as_str().to_owned());
     }
     match sfv::Parser::new(text).parse::<sfv::List>() {
         Ok(_) => Err(InvalidKey::List),

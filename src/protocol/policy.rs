@@ -172,7 +172,7 @@ pub enum StatusMeaning {
 impl Default for Policy {
     fn default() -> Self {
         const MIB: u64 = 1024 * 1024;
-        const HOUR: Duration = Duration::from_secs(3600);
+        const HOUR: Duration = Duration::from_hours(1);
         Self {
             methods: vec!["POST".into()],
             key: KeyMode::Optional,
@@ -194,7 +194,7 @@ impl Default for Policy {
             request_body_max: MIB,
             response_body_max: MIB,
             replay_exclude_headers: Vec::new(),
-            late_answer_window: Duration::from_secs(60),
+            late_answer_window: Duration::from_mins(1),
             commit_timeout: Duration::from_secs(5),
             mode: Mode::Enforce,
             mismatch_status: 422,

@@ -35,7 +35,7 @@ const FRAMES_WAITING_MAX: usize = 4;
 pub(super) struct Forward {
     pub(super) proxy: Proxy,
     pub(super) upstream: Upstream,
-    pub(super) route: Route,
+    pub(super) route: Arc<Route>,
     pub(super) request: Arc<Request<WholeBody>>,
     pub(super) peer: SocketAddr,
     pub(super) request_id: String,
@@ -151,7 +151,7 @@ impl Forward {
         *request.method_mut() = given.method().clone();
         *request.uri_mut() = given.uri().clone();
         *request.headers_mut() = self.proxy.headers_to_upstream(given.headers(), self.peer, given.version());
-        let trailers = body.trailers.clone().map(headers::trailers).filter(|fields| !fields.is_empty());
+        let trailers = body.trailers.as_ref().map(headers::trailers).filter(|fields| !fields.is_empty());
         let has_framing = given.headers().contains_key(header::CONTENT_LENGTH)
             || given.headers().contains_key(header::TRANSFER_ENCODING);
         request.headers_mut().remove(header::CONTENT_LENGTH);
@@ -319,7 +319,7 @@ impl Forward {
     ) {
         let Some(frames) = caller else { return };
         let frame = match frame.into_trailers() {
-            Ok(fields) => Frame::trailers(headers::trailers(fields)),
+            Ok(fields) => Frame::trailers(headers::trailers(&fields)),
             Err(frame) => frame,
         };
         let delivered = tokio::time::timeout(self.upstream.timeouts().response, frames.send(Ok(frame))).await;
@@ -365,7 +365,7 @@ async fn receive(response: Response<AnswerBody>, policy: &Policy) -> Result<Rece
             }
             Err(frame) => {
                 if let Ok(fields) = frame.into_trailers() {
-                    trailers = headers::trailers(fields);
+                    trailers = headers::trailers(&fields);
                 }
             }
         }

@@ -22,6 +22,7 @@ use crate::protocol::policy::{InFlightMode, Mode, OnStoreError, Policy};
 use crate::telemetry::access::AccessLine;
 
 /// What became of one question to the ledger.
+#[expect(clippy::large_enum_variant, reason = "lives for one step; nearly all are answers")]
 enum Asking {
     Answered(Answer),
     InFlight,
@@ -37,7 +38,7 @@ impl Proxy {
     /// own does the work, and only the answer is lost with the caller.
     pub(super) async fn guard(
         &self,
-        route: &Route,
+        route: &Arc<Route>,
         request: Request<Incoming>,
         peer: SocketAddr,
         line: &mut AccessLine,
@@ -81,7 +82,7 @@ impl Proxy {
 
     async fn ask_until_answered(
         &self,
-        route: &Route,
+        route: &Arc<Route>,
         question: Arc<Question>,
         request: Arc<Request<WholeBody>>,
         peer: SocketAddr,
@@ -104,7 +105,10 @@ impl Proxy {
                 Asking::InFlight => match self.ledger.wait(&question, wait_until).await {
                     Ok(Waited::Settled) => {}
                     Ok(Waited::TimedOut) => return Err(Rejection::InFlight),
-                    Err(error) => return self.unavailable(&error),
+                    Err(error) => {
+                        log_unavailable(&error);
+                        return Err(Rejection::StoreUnavailable);
+                    }
                 },
                 Asking::Unavailable if policy.on_store_error == OnStoreError::Forward => {
                     tracing::warn!(
@@ -126,7 +130,7 @@ impl Proxy {
     /// the moment the ledger is asked a claim may stand in the store, so nobody may walk away.
     async fn ask(
         &self,
-        route: &Route,
+        route: &Arc<Route>,
         question: &Arc<Question>,
         request: &Arc<Request<WholeBody>>,
         peer: SocketAddr,
@@ -139,7 +143,7 @@ impl Proxy {
                 Ok(upstream) => upstream.clone(),
                 Err(rejection) => return Asking::Answered(Answer::rejected(rejection)),
             },
-            route: route.clone(),
+            route: Arc::clone(route),
             request: Arc::clone(request),
             peer,
             request_id: request_id.to_owned(),
@@ -165,28 +169,32 @@ impl Proxy {
         let request = Arc::try_unwrap(request).unwrap_or_else(|shared| Request::clone(&shared));
         self.pass_buffered(upstream, request, peer, word, line).await
     }
-
-    fn unavailable(&self, error: &Unavailable) -> Result<Response<AnswerStream>, Rejection> {
-        log_unavailable(error);
-        Err(Rejection::StoreUnavailable)
-    }
 }
 
 /// The one match on the verdict.
 async fn decide(opened: Result<Opened, Unavailable>, forward: Forward, tell: oneshot::Sender<Asking>) {
     let policy = &forward.route.policy;
     let observes = policy.mode == Mode::Observe;
-    let rejected = |rejection: Rejection| match observes {
-        true => Asking::Observed(rejection.word()),
-        false => Asking::Answered(Answer::rejected(rejection)),
+    let rejected = |rejection: Rejection| {
+        if observes {
+            Asking::Observed(rejection.word())
+        } else {
+            Asking::Answered(Answer::rejected(rejection))
+        }
     };
     let asking = match opened {
         Ok(Opened::Execute(claim)) => {
+            let request_id = forward.request_id.clone();
             let (tell_answer, answer) = oneshot::channel();
             let pass_on = async {
-                if let Ok(answer) = answer.await {
-                    // The caller may have gone; the record is what counts.
-                    drop(tell.send(Asking::Answered(answer)));
+                if let Ok(answer) = answer.await
+                    && let Err(Asking::Answered(answer)) = tell.send(Asking::Answered(answer))
+                {
+                    tracing::info!(
+                        request_id,
+                        idempotency = answer.word().as_str(),
+                        "the caller had left when its request was done"
+                    );
                 }
             };
             tokio::join!(forward.execute(*claim, tell_answer), pass_on);

@@ -32,9 +32,8 @@ pub(super) struct Peer<'a> {
 ///
 /// RFC 9110 §7.6.1: hop-by-hop fields and those that `Connection` names end here. §7.6.3: `Via` is added.
 pub(super) fn to_upstream(fields: &HeaderMap, peer: &Peer<'_>, version: Version) -> HeaderMap {
-    let mut kept = end_to_end(fields);
     // The gateway has answered the expectation itself (RFC 9110 §10.1.1).
-    kept.remove(header::EXPECT);
+    let mut kept = end_to_end(fields, &[header::EXPECT]);
     if accepts_trailers(fields) {
         kept.insert(header::TE, HeaderValue::from_static("trailers"));
         kept.insert(header::CONNECTION, HeaderValue::from_static("te"));
@@ -55,8 +54,7 @@ pub(super) fn to_upstream(fields: &HeaderMap, peer: &Peer<'_>, version: Version)
 
 /// The fields of an answer as they go to the caller, streamed or not.
 pub(super) fn to_caller(fields: &HeaderMap, version: Version) -> HeaderMap {
-    let mut kept = end_to_end(fields);
-    kept.remove(IDEMPOTENCY_STATUS);
+    let mut kept = end_to_end(fields, &[IDEMPOTENCY_STATUS]);
     kept.append(header::VIA, via(version));
     kept
 }
@@ -67,8 +65,8 @@ pub(super) fn to_caller(fields: &HeaderMap, version: Version) -> HeaderMap {
 /// RFC 9110 §6.6.1: an answer without `Date` gets the time of its receipt, so that the first answer and its
 /// replays carry the same one.
 pub(super) fn saved_head<B>(response: &Response<B>, received: std::time::SystemTime) -> SavedHead {
-    let mut fields = to_caller(response.headers(), response.version());
-    fields.remove(header::CONTENT_LENGTH);
+    let mut fields = end_to_end(response.headers(), &[IDEMPOTENCY_STATUS, header::CONTENT_LENGTH]);
+    fields.append(header::VIA, via(response.version()));
     let mut headers = field_lines(&fields);
     if !fields.contains_key(header::DATE) {
         headers.push((header::DATE.as_str().to_owned(), httpdate::fmt_http_date(received).into()));
@@ -98,8 +96,8 @@ pub(super) fn fields(lines: &FieldLines) -> HeaderMap {
 }
 
 /// Trailers as they travel on: what must not stand in a trailer is dropped (RFC 9110 §6.5.1).
-pub(super) fn trailers(fields: HeaderMap) -> HeaderMap {
-    let mut kept = end_to_end(&fields);
+pub(super) fn trailers(fields: &HeaderMap) -> HeaderMap {
+    let mut kept = end_to_end(fields, &[]);
     for name in [
         header::CONTENT_LENGTH,
         header::HOST,
@@ -124,12 +122,13 @@ pub(super) fn upgrade_of(fields: &HeaderMap) -> Option<&HeaderValue> {
     is_named_in_connection(fields, "upgrade").then(|| fields.get(header::UPGRADE)).flatten()
 }
 
-fn end_to_end(fields: &HeaderMap) -> HeaderMap {
+/// The fields that go on beyond this hop, in order, without those `dropped`.
+fn end_to_end(fields: &HeaderMap, dropped: &[HeaderName]) -> HeaderMap {
     let named: Vec<&str> = connection_options(fields).collect();
     let mut kept = HeaderMap::with_capacity(fields.len() + 8);
     for (name, value) in fields {
         let is_named = || named.iter().any(|option| option.eq_ignore_ascii_case(name.as_str()));
-        if !is_hop_by_hop(name) && !is_named() {
+        if !is_hop_by_hop(name) && !dropped.contains(name) && !is_named() {
             kept.append(name, value.clone());
         }
     }

@@ -48,7 +48,7 @@ pub struct Shared {
     /// The listener's settings.
     pub server: Server,
     /// The routes.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// The routes, ready to be looked up.
     pub router: Router,
     /// Index of the upstream that takes whatever no route names.
@@ -75,7 +75,7 @@ pub struct Proxy {
 
 /// Where a request has to go.
 enum Road<'a> {
-    Guarded(&'a Route),
+    Guarded(&'a Arc<Route>),
     Open(&'a Upstream),
 }
 
@@ -135,8 +135,7 @@ impl Proxy {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         let routes = &self.shared.routes;
         let guards = |index: usize| routes.get(index).is_some_and(|route| route.policy.guards(method));
-        let routed = self.shared.router.find(host, request.uri().path(), guards);
-        let (route, upstream) = match routed {
+        let (route, upstream) = match self.shared.router.find(host, request.uri().path(), guards) {
             Routed::Ambiguous => return Err(Rejection::PathAmbiguous),
             Routed::None => (None, self.shared.default_upstream),
             Routed::Route(index) => {
@@ -177,8 +176,9 @@ fn check(mut request: Request<Incoming>) -> Result<Request<Incoming>, Rejection>
     }
     // RFC 9112 §3.2.2: the authority of an absolute-form target takes the place of Host.
     if let Some(authority) = request.uri().authority() {
-        let host = http::HeaderValue::try_from(authority.as_str())
-            .map_err(|_| Rejection::Malformed("the target's authority is no host"))?;
+        let Ok(host) = http::HeaderValue::try_from(authority.as_str()) else {
+            return Err(Rejection::Malformed("the target's authority is no host"));
+        };
         request.headers_mut().insert(header::HOST, host);
     }
     check_host(request.headers(), request.version())?;

@@ -215,7 +215,7 @@ fn connect_cause(error: &(dyn StdError + 'static)) -> NotSent {
             return NotSent::Dns;
         }
         if let Some(io) = cause.downcast_ref::<std::io::Error>()
-            && io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+            && io.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
         {
             return NotSent::Tls;
         }
