@@ -248,7 +248,7 @@ async fn a_swap_starts_the_retention_anew(bench: &impl Bench) {
     let (store, key, witness) = (bench.store(), some_key(), some_key());
     let claim = a_claim();
     let next = after(&claim, done_with("paid"));
-    let short = Duration::from_millis(500);
+    let short = Duration::from_secs(1);
     store.insert(&key, &claim, short).await.unwrap();
     assert_eq!(store.swap(&key, claim.version, &next, LONG).await.unwrap(), Swapped::Done);
     // Written after the claim and kept as long, so when it is gone, the claim's time is over too.

@@ -1,5 +1,6 @@
 //! What the Redis store promises beyond the contract of all stores: outages, large answers, watchers.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -384,4 +385,37 @@ async fn an_inspection_tells_what_may_lose_claims() {
     }
     let warnings = store.inspect().await.unwrap().warnings();
     assert!(warnings[0].contains("volatile-lru") && warnings[1].contains("a restart loses every claim"));
+}
+
+const CHILD_URL: &str = "ONCEWAY_TEST_CHILD_URL";
+
+#[tokio::test]
+async fn a_server_with_tls_is_spoken_to_if_its_certificate_is_trusted() {
+    let server = RedisServer::start_with_tls();
+    // Which certificates are trusted is told by the environment, hence a process of its own.
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "redis_store::a_child_claims_a_key_over_tls"]).env(CHILD_URL, server.url());
+    child.env("SSL_CERT_FILE", server.certificate());
+    let output = child.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
+/// Not a claim by itself: the child of the test above, which does nothing when nobody is its parent.
+#[tokio::test]
+async fn a_child_claims_a_key_over_tls() {
+    let Ok(url) = std::env::var(CHILD_URL) else { return };
+    let store = RedisStore::connect(&url, NAMESPACE).unwrap();
+    let (key, claim) = (some_key(), a_claim());
+    assert_eq!(store.insert(&key, &claim, LONG).await.unwrap(), Seen::Nothing);
+    assert_eq!(store.fetch(&key).await.unwrap(), Seen::Record(Box::new(claim)));
+    assert_eq!(store.describe(), url);
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_not_trusted_is_not_spoken_to() {
+    let server = RedisServer::start_with_tls();
+    let store = RedisStore::connect(&server.url(), NAMESPACE).unwrap();
+    let call = timeout(2 * DEADLINE, store.ping()).await;
+    assert!(matches!(call, Ok(Err(StoreError::Unreachable(_)))));
 }
