@@ -140,21 +140,29 @@ async fn a_server_out_of_memory_refuses_claims_and_large_bodies_and_takes_small_
 }
 
 #[tokio::test]
-async fn a_replica_refuses_claims_and_after_its_promotion_takes_them() {
+async fn a_replica_refuses_claims_and_is_connected_to_anew_in_case_the_name_has_moved() {
     let (server, master) = (RedisServer::start(), RedisServer::start());
     let store = server.store().await;
-    let (_, port) = master.url().trim_end_matches("/0").rsplit_once(':').map(owned).unwrap();
-    server.raw(&[b"REPLICAOF", b"127.0.0.1", port.as_bytes()]).await;
+    let connection = async || {
+        let clients = server.text("CLIENT LIST").await;
+        clients
+            .lines()
+            .find(|line| line.contains(" resp=3"))
+            .map(|line| line.split(' ').next().unwrap().to_owned())
+    };
+    let before = connection().await;
+    server.raw(&[b"REPLICAOF", b"127.0.0.1", master.port().as_bytes()]).await;
     assert!(matches!(store.insert(&some_key(), &a_claim(), LONG).await, Err(StoreError::Refused(_))));
+    eventually("there is another connection", || async {
+        let now = connection().await;
+        now.is_some() && now != before
+    })
+    .await;
     server.raw(&[b"REPLICAOF", b"NO", b"ONE"]).await;
     eventually("claims are taken again", || async {
         store.insert(&some_key(), &a_claim(), LONG).await.is_ok()
     })
     .await;
-}
-
-fn owned((left, right): (&str, &str)) -> (String, String) {
-    (left.to_owned(), right.to_owned())
 }
 
 #[tokio::test]

@@ -61,6 +61,10 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    pub(crate) fn port(&self) -> String {
+        self.port.to_string()
+    }
+
     /// The certificate of a server with TLS, which signed it itself.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.dir.path().join("cert.pem")
