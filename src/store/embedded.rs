@@ -17,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use redb::{Database, DatabaseError};
+use tokio::sync::Semaphore;
 
 use self::tables::StoreClock;
 use self::writer::Writer;
@@ -32,6 +33,10 @@ const FILE_NAME: &str = "onceway.redb";
 /// Bytes of pages kept in memory. The engine's own default is 1 GiB.
 const PAGE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
+/// Threads that read at once. A read is short, so few suffice, and a crowd of callers makes no crowd of
+/// threads.
+const READERS_MAX: usize = 8;
+
 /// A store in a directory of this machine.
 ///
 /// Dropping it commits what is queued, ends the writer's thread and releases the lock.
@@ -43,6 +48,7 @@ pub struct EmbeddedStore {
     path: PathBuf,
     database: Arc<Database>,
     clock: StoreClock,
+    readers: Arc<Semaphore>,
     sessions: OwnSessions,
     writer: Writer,
 }
@@ -111,14 +117,20 @@ impl EmbeddedStore {
     fn over(database: Database, clock: StoreClock, path: PathBuf) -> io::Result<Self> {
         let database = Arc::new(database);
         let writer = Writer::start(database.clone(), clock)?;
-        Ok(Self { path, database, clock, sessions: OwnSessions::default(), writer })
+        let readers = Arc::new(Semaphore::new(READERS_MAX));
+        Ok(Self { path, database, clock, readers, sessions: OwnSessions::default(), writer })
     }
 
     /// Reads what is committed under `key`, on a thread that may block: a page that is not in memory is
     /// read from the disk, and a large answer is copied.
     async fn read(&self, key: StorageKey) -> Result<Option<Bytes>, StoreError> {
+        let permit = self.readers.clone().acquire_owned().await;
         let (database, now) = (self.database.clone(), self.clock.now());
-        let reading = tokio::task::spawn_blocking(move || tables::read(&database, &key, now));
+        let reading = tokio::task::spawn_blocking(move || {
+            let stands = tables::read(&database, &key, now);
+            drop(permit);
+            stands
+        });
         match reading.await {
             Ok(stands) => stands.map_err(|failure| StoreError::Engine(Box::new(failure))),
             Err(died) => Err(StoreError::Engine(Box::new(died))),

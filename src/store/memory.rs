@@ -47,16 +47,6 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// Records held, expired ones that are not yet swept included.
-    pub fn len(&self) -> usize {
-        self.shelf().records.len()
-    }
-
-    /// Whether nothing is held.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         // Nothing panics between the steps of a change, so a poisoned lock still guards whole data.
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)

@@ -43,6 +43,9 @@ const BODY_INLINE_MAX: usize = 16 * 1024;
 /// How much longer a body is kept than its record, so that no record outlives its body.
 const BODY_KEPT_LONGER: Duration = Duration::from_mins(1);
 
+/// How often an insert asks again when what stood there went away while its body was read.
+const INSERT_TRIES: usize = 3;
+
 /// The server computes the moment of expiry in 64 bits; nothing is kept for longer than this.
 const KEEP_FOR_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 
@@ -115,18 +118,26 @@ impl RedisStore {
         deployment::inspect(&self.small).await
     }
 
-    /// Inserts a record whose body is kept apart.
-    async fn insert_apart(
+    /// Answers the value that stands under `key`, or none if `encoded` does now.
+    async fn insert_once(
         &self,
         key: &StorageKey,
         encoded: &Encoded,
         keep_for: Duration,
     ) -> Result<Option<Bytes>, StoreError> {
-        let keys = [&*self.record_key(key), &*self.body_key(key)];
-        let (keep, keep_body) = (millis(keep_for), body_millis(keep_for));
-        let arguments = [&*encoded.head, keep.as_bytes(), &*encoded.body, keep_body.as_bytes()];
-        let answer = self.bulk.run(&self.scripts.insert_apart, &keys, &arguments).await?;
-        optional_bytes("EVALSHA", answer)
+        if encoded.body.len() > BODY_INLINE_MAX {
+            let keys = [&*self.record_key(key), &*self.body_key(key)];
+            let (keep, keep_body) = (millis(keep_for), body_millis(keep_for));
+            let arguments = [&*encoded.head, keep.as_bytes(), &*encoded.body, keep_body.as_bytes()];
+            return optional_bytes(
+                "EVALSHA",
+                self.bulk.run(&self.scripts.insert_apart, &keys, &arguments).await?,
+            );
+        }
+        let mut command = Cmd::new();
+        command.arg("SET").arg(self.record_key(key)).arg(&*joined(encoded));
+        command.arg("NX").arg("GET").arg("PX").arg(millis(keep_for));
+        optional_bytes("SET", self.small.ask(&command).await?)
     }
 
     async fn fetch_record(&self, key: &StorageKey) -> Result<Option<Bytes>, StoreError> {
@@ -185,18 +196,18 @@ impl RedisStore {
 impl Store for RedisStore {
     async fn insert(&self, key: &StorageKey, fresh: &Record, keep_for: Duration) -> Result<Seen, StoreError> {
         let encoded = codec::encode(fresh);
-        let stands = if encoded.body.len() > BODY_INLINE_MAX {
-            self.insert_apart(key, &encoded, keep_for).await?
-        } else {
-            let mut command = Cmd::new();
-            command.arg("SET").arg(self.record_key(key)).arg(&*joined(encoded));
-            command.arg("NX").arg("GET").arg("PX").arg(millis(keep_for));
-            optional_bytes("SET", self.small.ask(&command).await?)?
-        };
-        match stands {
-            None => Ok(Seen::Nothing),
-            Some(stands) => self.read(key, stands).await,
+        for _ in 0..INSERT_TRIES {
+            let Some(stands) = self.insert_once(key, &encoded, keep_for).await? else {
+                return Ok(Seen::Nothing);
+            };
+            match self.read(key, stands).await? {
+                // What stood there went before its body was read. `fresh` is not written, and only
+                // whoever has written may hear "nothing".
+                Seen::Nothing => {}
+                seen @ (Seen::Record(_) | Seen::Unreadable) => return Ok(seen),
+            }
         }
+        Ok(Seen::Unreadable)
     }
 
     async fn swap(
@@ -216,7 +227,7 @@ impl Store for RedisStore {
                 [&version, channel.as_bytes(), &head, keep.as_bytes(), &body, keep_body.as_bytes()];
             self.bulk.run(&self.scripts.swap, &keys, &apart).await?
         } else {
-            let whole = joined(encoded);
+            let whole = joined(&encoded);
             let together: [&[u8]; 4] = [&version, channel.as_bytes(), &whole, keep.as_bytes()];
             self.small.run(&self.scripts.swap, &keys, &together).await?
         };
@@ -297,11 +308,8 @@ fn shown(info: &ConnectionInfo) -> String {
 }
 
 /// The record in one piece; without a copy where there is no body.
-fn joined(encoded: Encoded) -> Bytes {
-    if encoded.body.is_empty() {
-        return encoded.head;
-    }
-    [encoded.head, encoded.body].concat().into()
+fn joined(Encoded { head, body }: &Encoded) -> Bytes {
+    if body.is_empty() { head.clone() } else { [&**head, body].concat().into() }
 }
 
 fn millis(keep_for: Duration) -> String {

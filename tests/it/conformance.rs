@@ -2,6 +2,7 @@
 //!
 //! To hold another store to it: implement [`Bench`] and add a line to the end of this file.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
@@ -185,6 +186,28 @@ async fn of_many_concurrent_swaps_exactly_one_is_done(bench: &impl Bench) {
     assert_eq!(store.fetch(&key).await.unwrap(), seen(&done[0].1));
 }
 
+async fn of_those_who_claim_and_release_in_turn_never_two_hold_the_key(bench: &impl Bench) {
+    let (key, is_held) = (some_key(), Arc::new(AtomicBool::new(false)));
+    let mut callers = JoinSet::new();
+    for _ in 0..16 {
+        let (store, is_held) = (bench.store(), is_held.clone());
+        callers.spawn(async move {
+            for _ in 0..40 {
+                let claim = a_claim();
+                if store.insert(&key, &claim, LONG).await.unwrap() != Seen::Nothing {
+                    continue;
+                }
+                assert!(!is_held.swap(true, Ordering::SeqCst), "two hold one key");
+                let large = after(&claim, done_with(bytes_of(40_000)));
+                assert_eq!(store.swap(&key, claim.version, &large, LONG).await.unwrap(), Swapped::Done);
+                is_held.store(false, Ordering::SeqCst);
+                assert_eq!(store.remove(&key, large.version).await.unwrap(), Swapped::Done);
+            }
+        });
+    }
+    callers.join_all().await;
+}
+
 async fn a_record_is_removed_by_its_version_only(bench: &impl Bench) {
     let (store, key, claim) = (bench.store(), some_key(), a_claim());
     insert(&store, &key, &claim).await;
@@ -225,7 +248,7 @@ async fn a_swap_starts_the_retention_anew(bench: &impl Bench) {
     let (store, key, witness) = (bench.store(), some_key(), some_key());
     let claim = a_claim();
     let next = after(&claim, done_with("paid"));
-    let short = Duration::from_millis(500);
+    let short = Duration::from_secs(1);
     store.insert(&key, &claim, short).await.unwrap();
     assert_eq!(store.swap(&key, claim.version, &next, LONG).await.unwrap(), Swapped::Done);
     // Written after the claim and kept as long, so when it is gone, the claim's time is over too.
@@ -358,6 +381,7 @@ for_every_store!([
     a_swap_of_another_attempt_changes_nothing,
     a_late_write_of_an_older_revision_does_not_undo_a_newer_one,
     of_many_concurrent_swaps_exactly_one_is_done,
+    of_those_who_claim_and_release_in_turn_never_two_hold_the_key,
     a_record_is_removed_by_its_version_only,
     what_is_not_there_is_absent_and_not_changed,
     a_released_key_can_be_claimed_again,

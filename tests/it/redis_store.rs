@@ -1,5 +1,6 @@
 //! What the Redis store promises beyond the contract of all stores: outages, large answers, watchers.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,21 +140,29 @@ async fn a_server_out_of_memory_refuses_claims_and_large_bodies_and_takes_small_
 }
 
 #[tokio::test]
-async fn a_replica_refuses_claims_and_after_its_promotion_takes_them() {
+async fn a_replica_refuses_claims_and_is_connected_to_anew_in_case_the_name_has_moved() {
     let (server, master) = (RedisServer::start(), RedisServer::start());
     let store = server.store().await;
-    let (_, port) = master.url().trim_end_matches("/0").rsplit_once(':').map(owned).unwrap();
-    server.raw(&[b"REPLICAOF", b"127.0.0.1", port.as_bytes()]).await;
+    let connection = async || {
+        let clients = server.text("CLIENT LIST").await;
+        clients
+            .lines()
+            .find(|line| line.contains(" resp=3"))
+            .map(|line| line.split(' ').next().unwrap().to_owned())
+    };
+    let before = connection().await;
+    server.raw(&[b"REPLICAOF", b"127.0.0.1", master.port().as_bytes()]).await;
     assert!(matches!(store.insert(&some_key(), &a_claim(), LONG).await, Err(StoreError::Refused(_))));
+    eventually("there is another connection", || async {
+        let now = connection().await;
+        now.is_some() && now != before
+    })
+    .await;
     server.raw(&[b"REPLICAOF", b"NO", b"ONE"]).await;
     eventually("claims are taken again", || async {
         store.insert(&some_key(), &a_claim(), LONG).await.is_ok()
     })
     .await;
-}
-
-fn owned((left, right): (&str, &str)) -> (String, String) {
-    (left.to_owned(), right.to_owned())
 }
 
 #[tokio::test]
@@ -384,4 +393,37 @@ async fn an_inspection_tells_what_may_lose_claims() {
     }
     let warnings = store.inspect().await.unwrap().warnings();
     assert!(warnings[0].contains("volatile-lru") && warnings[1].contains("a restart loses every claim"));
+}
+
+const CHILD_URL: &str = "ONCEWAY_TEST_CHILD_URL";
+
+#[tokio::test]
+async fn a_server_with_tls_is_spoken_to_if_its_certificate_is_trusted() {
+    let server = RedisServer::start_with_tls();
+    // Which certificates are trusted is told by the environment, hence a process of its own.
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "redis_store::a_child_claims_a_key_over_tls"]).env(CHILD_URL, server.url());
+    child.env("SSL_CERT_FILE", server.certificate());
+    let output = child.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
+/// Not a claim by itself: the child of the test above, which does nothing when nobody is its parent.
+#[tokio::test]
+async fn a_child_claims_a_key_over_tls() {
+    let Ok(url) = std::env::var(CHILD_URL) else { return };
+    let store = RedisStore::connect(&url, NAMESPACE).unwrap();
+    let (key, claim) = (some_key(), a_claim());
+    assert_eq!(store.insert(&key, &claim, LONG).await.unwrap(), Seen::Nothing);
+    assert_eq!(store.fetch(&key).await.unwrap(), Seen::Record(Box::new(claim)));
+    assert_eq!(store.describe(), url);
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_not_trusted_is_not_spoken_to() {
+    let server = RedisServer::start_with_tls();
+    let store = RedisStore::connect(&server.url(), NAMESPACE).unwrap();
+    let call = timeout(2 * DEADLINE, store.ping()).await;
+    assert!(matches!(call, Ok(Err(StoreError::Unreachable(_)))));
 }

@@ -205,3 +205,62 @@ fn since(moment: Instant) -> Duration {
 fn writer_ended() -> StoreError {
     StoreError::Engine(Box::new(WriterEnded))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use redb::backends::InMemoryBackend;
+
+    use super::super::super::codec::{Encoded, HEAD_LEN};
+    use super::*;
+    use crate::protocol::scope::StorageKey;
+
+    fn desk() -> Desk {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let store_clock = tables::prepare(&database).unwrap().unwrap();
+        Desk { database: Arc::new(database), store_clock }
+    }
+
+    fn put(desk: &Desk, keys: std::ops::Range<u16>, keep_for: Duration) {
+        let transaction = tables::begin(&desk.database).unwrap();
+        let mut tables = Tables::open(&transaction, desk.store_clock.now()).unwrap();
+        for key in keys {
+            let [high, low] = key.to_be_bytes();
+            let mut bytes = [low; 32];
+            bytes[0] = high;
+            let encoded = Encoded { head: Bytes::from_static(&[7; HEAD_LEN]), body: Bytes::new() };
+            tables.insert(&StorageKey::from_bytes(bytes), &encoded, keep_for).unwrap();
+        }
+        drop(tables);
+        transaction.commit().unwrap();
+    }
+
+    #[test]
+    fn a_store_in_which_nobody_writes_is_swept_in_bounded_steps_until_nothing_is_left() {
+        let desk = desk();
+        put(&desk, 0..600, Duration::ZERO);
+        assert!(desk.sweep().unwrap(), "one step does not suffice");
+        assert!(!desk.sweep().unwrap());
+        assert!(!tables::has_expired(&desk.database, desk.store_clock.now()).unwrap());
+    }
+
+    #[test]
+    fn what_has_not_expired_is_not_swept() {
+        let desk = desk();
+        put(&desk, 0..10, Duration::from_hours(1));
+        assert!(!desk.sweep().unwrap());
+        let in_two_hours = desk.store_clock.now() + 2 * 3_600_000;
+        assert!(tables::has_expired(&desk.database, in_two_hours).unwrap());
+    }
+
+    #[test]
+    fn a_job_whose_caller_has_gone_before_it_began_is_not_done() {
+        let desk = desk();
+        let (answer, answered) = oneshot::channel();
+        drop(answered);
+        let work = |_: &mut Tables<'_>| -> Result<(), Failure> { panic!("it was done") };
+        let mut batch: Vec<Box<dyn Job>> = vec![Box::new(Asked { work, result: None, answer })];
+        desk.settle(&mut batch);
+        assert!(batch.is_empty());
+    }
+}

@@ -155,6 +155,7 @@ impl Link {
     /// Keeps the connection for ever. To be run as a task; stops when dropped.
     pub(super) async fn keep(self) {
         let shared = &*self.0;
+        let _closing = ClosedOnDrop(shared);
         if !shared.purpose.is_eager {
             shared.wanted.notified().await;
         }
@@ -172,11 +173,7 @@ impl Link {
             };
             let lived = clock::monotonic().saturating_duration_since(began);
             let was_steady = lived >= STEADY_AFTER && !matches!(outage, Outage::Connect(_));
-            tracing::warn!(
-                connection = shared.purpose.name,
-                error = %Chain(&outage),
-                "not connected to redis"
-            );
+            shared.log(&outage);
             if was_steady {
                 shared.state.send_replace(State::Connecting);
                 pause = Duration::ZERO;
@@ -231,6 +228,16 @@ impl Shared {
         self.client.get_multiplexed_async_connection_with_config(&config).await
     }
 
+    /// Once for each outage, however many attempts it takes.
+    fn log(&self, outage: &Outage) {
+        let (connection, error) = (self.purpose.name, Chain(outage));
+        if matches!(&*self.state.borrow(), State::Down(_)) {
+            tracing::debug!(connection, %error, "still not connected to redis");
+        } else {
+            tracing::warn!(connection, %error, "not connected to redis");
+        }
+    }
+
     async fn until_broken(&self, connection: MultiplexedConnection, generation: u64) -> Outage {
         let mut broken = self.broken.subscribe();
         tokio::select! {
@@ -253,6 +260,15 @@ impl Shared {
                 Ok(Ok(_) | Err(_)) => {}
             }
         }
+    }
+}
+
+/// Without its task a connection would be neither open nor given up, and its callers would wait.
+struct ClosedOnDrop<'a>(&'a Shared);
+
+impl Drop for ClosedOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.state.send_replace(State::Down(Outage::Closed));
     }
 }
 

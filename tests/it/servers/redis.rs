@@ -2,6 +2,7 @@
 //! with the same data; it is killed when dropped.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,13 +23,27 @@ const START_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct RedisServer {
     dir: TempDir,
     port: u16,
+    is_tls: bool,
     child: Option<Child>,
 }
 
 impl RedisServer {
     /// Starts a server whose every write is in its log before it is acknowledged.
     pub(crate) fn start() -> Self {
-        let mut server = Self { dir: TempDir::new().unwrap(), port: 0, child: None };
+        Self::start_on(TempDir::new().unwrap(), false)
+    }
+
+    /// Starts a server that speaks TLS only, as `localhost`; see [`Self::certificate`].
+    pub(crate) fn start_with_tls() -> Self {
+        let dir = TempDir::new().unwrap();
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(dir.path().join("cert.pem"), own.cert.pem()).unwrap();
+        std::fs::write(dir.path().join("key.pem"), own.signing_key.serialize_pem()).unwrap();
+        Self::start_on(dir, true)
+    }
+
+    fn start_on(dir: TempDir, is_tls: bool) -> Self {
+        let mut server = Self { dir, port: 0, is_tls, child: None };
         // Another process may take the port between its choice and its use; then another is chosen.
         for _ in 0..5 {
             server.port = free_port();
@@ -40,7 +55,19 @@ impl RedisServer {
     }
 
     pub(crate) fn url(&self) -> String {
+        if self.is_tls {
+            return format!("rediss://localhost:{}/0", self.port);
+        }
         format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    pub(crate) fn port(&self) -> String {
+        self.port.to_string()
+    }
+
+    /// The certificate of a server with TLS, which signed it itself.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.dir.path().join("cert.pem")
     }
 
     /// A store that is connected.
@@ -109,7 +136,8 @@ impl RedisServer {
     fn launch(&mut self) -> bool {
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
         let child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(self.listening())
+            .args(["--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
             .arg(self.dir.path())
             .stdin(Stdio::null())
@@ -118,6 +146,21 @@ impl RedisServer {
             .spawn();
         self.child = Some(child.unwrap_or_else(|error| panic!("is redis-server installed? {error}")));
         self.is_up_in_time()
+    }
+
+    fn listening(&self) -> Vec<String> {
+        let port = self.port.to_string();
+        let options = if self.is_tls {
+            let (cert, key) = (self.certificate(), self.dir.path().join("key.pem"));
+            format!(
+                "--port 0 --tls-port {port} --tls-auth-clients no --tls-cert-file {} --tls-key-file {}",
+                cert.display(),
+                key.display()
+            )
+        } else {
+            format!("--port {port}")
+        };
+        options.split(' ').map(str::to_owned).collect()
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test's own deadline")]
