@@ -20,9 +20,9 @@ pub(super) fn path(text: &str) -> Result<String, Unfit> {
     let mut segments = rest.split('/').peekable();
     while let Some(segment) = segments.next() {
         let is_last = segments.peek().is_none();
-        if matches!(segment, "." | "..") || (segment.is_empty() && text != "/") {
+        if matches!(segment, "." | "..") || (segment.is_empty() && !is_last) {
             return Unfit::expected(
-                "a path without empty, \".\" and \"..\" segments and without a trailing slash",
+                "a path without empty, \".\" and \"..\" segments, which no request reaches",
             );
         }
         if !is_segment(segment, is_last) {

@@ -87,14 +87,20 @@ impl Paths {
     }
 
     fn add(&mut self, routes: &[Route], host: Option<&str>) {
-        for (index, route) in routes.iter().enumerate().filter(|(_, route)| route.host.as_deref() == host) {
-            let found = Found { route: index, path_case: route.path_case };
-            match route.path_case {
-                PathCase::Sensitive => self.patterns.add(&route.path, found),
-                PathCase::Insensitive => {
-                    self.has_insensitive = true;
-                    self.patterns.add(&route.path.to_ascii_lowercase(), found);
-                }
+        let own = || routes.iter().enumerate().filter(|(_, route)| route.host.as_deref() == host);
+        self.has_insensitive |= own().any(|(_, route)| route.path_case == PathCase::Insensitive);
+        let pattern = |route: &Route| match route.path_case {
+            PathCase::Sensitive => route.path.clone(),
+            PathCase::Insensitive => route.path.to_ascii_lowercase(),
+        };
+        for (index, route) in own() {
+            self.patterns.add(&pattern(route), Found { route: index, path_case: route.path_case });
+        }
+        // "/orders/" means "/orders" too, unless another route claims it: else every request to such a path
+        // would read in two ways.
+        for (index, route) in own() {
+            if let Some(shorter) = pattern(route).strip_suffix('/').filter(|path| !path.is_empty()) {
+                self.patterns.add(shorter, Found { route: index, path_case: route.path_case });
             }
         }
     }
@@ -163,6 +169,13 @@ mod tests {
             let parent = paths.iter().position(|path| *path == "/v1").unwrap();
             assert_eq!(find(&router, "/v1"), Routed::Route(parent));
         }
+    }
+
+    #[test]
+    fn a_route_may_end_in_a_slash() {
+        let router = router(&["/orders/"]);
+        assert_eq!(find(&router, "/orders/"), Routed::Route(0));
+        assert_eq!(find(&router, "/orders"), Routed::Route(0));
     }
 
     #[test]
