@@ -85,14 +85,23 @@ impl Proxy {
         Self { shared, ledger, upstreams: upstreams.into() }
     }
 
-    /// Answers one request.
+    /// Answers one request. `doubt`: what makes its framing doubtful, if anything does; nothing of such a
+    /// request goes any further.
     ///
     /// Cancel safety: dropping the future means that the caller has gone. What was claimed goes on in a
     /// task of its own; what was not is not sent, or passes out of sight.
-    pub async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<AnswerStream> {
+    pub async fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        doubt: Option<&'static str>,
+    ) -> Response<AnswerStream> {
         let exchange = self.shared.exchanges.token();
         let mut line = AccessLine::begin(&request, peer);
-        let answer = self.take(request, peer, &mut line).await;
+        let answer = match doubt {
+            Some(reason) => Err(Rejection::Malformed(reason)),
+            None => self.take(request, peer, &mut line).await,
+        };
         let mut response = answer.unwrap_or_else(|rejection| {
             let about = About {
                 problem_base: &self.shared.server.problem_base,

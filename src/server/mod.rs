@@ -1,6 +1,9 @@
 //! Connections from callers: accepting them, serving HTTP/1.1 on them, ending them in order.
 //!
-//! Must not know what is served: it is handed the road as a [`Proxy`]. Read `../proxy/mod.rs` after.
+//! Must not know what is served: it is handed the road as a [`Proxy`]. Read `framing.rs` for what is looked
+//! at before hyper, `../proxy/mod.rs` after.
+
+mod framing;
 
 use std::convert::Infallible;
 use std::io;
@@ -17,6 +20,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Server;
 use crate::proxy::Proxy;
+
+use framing::LookedOver;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -95,9 +100,10 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was not set");
     }
+    let (stream, findings) = LookedOver::new(stream);
     let service = service_fn(|request| {
-        let proxy = &proxy;
-        async move { Ok::<_, Infallible>(proxy.handle(request, peer).await) }
+        let (proxy, doubt) = (&proxy, findings.of_next_request());
+        async move { Ok::<_, Infallible>(proxy.handle(request, peer, doubt).await) }
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let served = tokio::select! {

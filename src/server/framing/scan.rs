@@ -1,0 +1,300 @@
+//! Follows a connection's bytes from request to request: where a head ends, how its body is framed.
+//!
+//! Pure. What httparse refuses, hyper refuses too, so the scan then looks no further. Read `chunks.rs` for
+//! chunked bodies.
+
+use super::chunks::{Chunks, Step};
+
+/// Longest method that any registered one comes near to.
+const METHOD_LEN_MAX: usize = 64;
+
+/// Fields looked at in one head; hyper's own limit is told by the configuration and is not larger.
+const FIELDS_MAX: usize = 1024;
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    Clear,
+    /// The head of this request, by number, reads in more than one way.
+    DoubtfulHead {
+        request: u64,
+        reason: &'static str,
+    },
+    /// The body of this request does, at the end of the first `clear` bytes of those looked at.
+    DoubtfulBody {
+        request: u64,
+        reason: &'static str,
+        clear: usize,
+    },
+}
+
+/// Where in the stream of requests a connection is.
+#[derive(Debug)]
+pub(super) struct Scan {
+    at: At,
+    heads: u64,
+}
+
+#[derive(Debug)]
+enum At {
+    /// In a head, of which these bytes have come so far.
+    Head(Vec<u8>),
+    /// In a body, of which this many bytes are to come.
+    Body(u64),
+    /// In a chunked body.
+    Chunked(Chunks),
+    /// No longer looking: the connection changes protocol, or ends.
+    Elsewhere,
+}
+
+/// How the body after a head is framed.
+enum Framing {
+    Length(u64),
+    Chunked,
+    Upgrade,
+}
+
+impl Scan {
+    pub(super) fn new() -> Self {
+        Self { at: At::Head(Vec::new()), heads: 0 }
+    }
+
+    /// Looks at the next bytes.
+    pub(super) fn look(&mut self, mut bytes: &[u8]) -> Sight {
+        let given = bytes.len();
+        while !bytes.is_empty() {
+            match &mut self.at {
+                At::Elsewhere => return Sight::Clear,
+                At::Body(left) => {
+                    let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                    bytes = bytes.get(taken..).unwrap_or_default();
+                    *left = left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
+                    if *left == 0 {
+                        self.at = At::Head(Vec::new());
+                    }
+                }
+                At::Chunked(chunks) => match chunks.step(&mut bytes) {
+                    Step::More => {}
+                    Step::End => self.at = At::Head(Vec::new()),
+                    Step::Doubt(reason) => {
+                        self.at = At::Elsewhere;
+                        let request = self.heads.saturating_sub(1);
+                        let clear = given.saturating_sub(bytes.len() + 1);
+                        return Sight::DoubtfulBody { request, reason, clear };
+                    }
+                },
+                At::Head(so_far) => {
+                    let Some(end) = head_end(so_far, &mut bytes) else { return Sight::Clear };
+                    let joined;
+                    let head = if so_far.is_empty() {
+                        let (head, rest) = bytes.split_at(end);
+                        bytes = rest;
+                        head
+                    } else {
+                        let (last, rest) = bytes.split_at(end);
+                        bytes = rest;
+                        so_far.extend_from_slice(last);
+                        joined = std::mem::take(so_far);
+                        &joined
+                    };
+                    let framing = framing(head);
+                    let request = self.heads;
+                    self.heads += 1;
+                    self.at = match framing {
+                        Ok(Some(Framing::Length(0))) => At::Head(Vec::new()),
+                        Ok(Some(Framing::Length(length))) => At::Body(length),
+                        Ok(Some(Framing::Chunked)) => At::Chunked(Chunks::new()),
+                        Ok(Some(Framing::Upgrade) | None) => At::Elsewhere,
+                        Err(reason) => {
+                            self.at = At::Elsewhere;
+                            return Sight::DoubtfulHead { request, reason };
+                        }
+                    };
+                }
+            }
+        }
+        Sight::Clear
+    }
+}
+
+/// Finds where in `bytes` the head that began with `so_far` ends. If it does not, all bytes are kept.
+fn head_end(so_far: &mut Vec<u8>, bytes: &mut &[u8]) -> Option<usize> {
+    if so_far.is_empty() {
+        // RFC 9112 §2.2: empty lines before a request are ignored.
+        let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        *bytes = bytes.get(blank..).unwrap_or_default();
+    }
+    let mut tail = [0; 3];
+    let kept = so_far.len().min(3);
+    let (_, last) = so_far.split_at(so_far.len() - kept);
+    if let Some(place) = tail.get_mut(..kept) {
+        place.copy_from_slice(last);
+    }
+    let before = tail.get(..kept).unwrap_or_default();
+    let byte_at = |at: usize| {
+        if at < kept { before.get(at).copied() } else { bytes.get(at - kept).copied() }
+    };
+    for at in kept..kept + bytes.len() {
+        // An empty line ends a head; hyper takes a bare line feed for a line's end too.
+        let is_end = byte_at(at) == Some(b'\n')
+            && at.checked_sub(1).is_some_and(|before| {
+                byte_at(before) == Some(b'\n')
+                    || (byte_at(before) == Some(b'\r')
+                        && before.checked_sub(1).and_then(byte_at) == Some(b'\n'))
+            });
+        if is_end {
+            return Some(at + 1 - kept);
+        }
+    }
+    so_far.extend_from_slice(bytes);
+    *bytes = &[];
+    None
+}
+
+/// Reads how a head frames its body; `None` when hyper will refuse it anyway.
+fn framing(head: &[u8]) -> Result<Option<Framing>, &'static str> {
+    let mut fields = vec![httparse::EMPTY_HEADER; fields_in(head)];
+    let mut request = httparse::Request::new(&mut fields);
+    if !matches!(request.parse(head), Ok(httparse::Status::Complete(_))) {
+        return Ok(None);
+    }
+    let method = request.method.unwrap_or_default();
+    if method.len() > METHOD_LEN_MAX {
+        return Err("the method is too long");
+    }
+    if !request.path.unwrap_or_default().bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err("the request target holds a fragment or a byte that is not visible ASCII");
+    }
+    let named = |name: &'static str| {
+        request
+            .headers
+            .iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
+    };
+    let (mut lengths, mut codings) = (named("content-length"), named("transfer-encoding"));
+    match (lengths.next(), codings.next()) {
+        (Some(_), Some(_)) => Err("Content-Length stands beside Transfer-Encoding"),
+        (None, Some(_)) if codings.next().is_some() => Err("Transfer-Encoding is given more than once"),
+        (None, Some(coding)) if !coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
+            Err("the transfer coding is not exactly \"chunked\"")
+        }
+        (None, Some(_)) => Ok(Some(Framing::Chunked)),
+        (Some(_), None) if lengths.next().is_some() => Err("Content-Length is given more than once"),
+        _ if method == "CONNECT" || named("upgrade").next().is_some() => Ok(Some(Framing::Upgrade)),
+        (Some(length), None) => match length_of(length) {
+            Some(length) => Ok(Some(Framing::Length(length))),
+            None => Err("Content-Length is not a number"),
+        },
+        (None, None) => Ok(Some(Framing::Length(0))),
+    }
+}
+
+/// RFC 9110 §8.6: digits and nothing else.
+fn length_of(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value.trim_ascii()).ok()?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// Room for as many fields as there are lines, within bounds.
+#[expect(clippy::naive_bytecount, reason = "a head is short")]
+fn fields_in(head: &[u8]) -> usize {
+    head.iter().filter(|byte| **byte == b'\n').count().min(FIELDS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a scan says of bytes that come in pieces of this size.
+    fn look(bytes: &str, piece: usize) -> Sight {
+        let mut scan = Scan::new();
+        for piece in bytes.as_bytes().chunks(piece) {
+            match scan.look(piece) {
+                Sight::Clear => {}
+                Sight::DoubtfulBody { request, reason, .. } => {
+                    return Sight::DoubtfulBody { request, reason, clear: 0 };
+                }
+                sight @ Sight::DoubtfulHead { .. } => return sight,
+            }
+        }
+        Sight::Clear
+    }
+
+    fn doubt_of(bytes: &str) -> Option<Sight> {
+        let sights: Vec<_> = [1, 2, 3, 7, 10_000].iter().map(|piece| look(bytes, *piece)).collect();
+        assert!(sights.windows(2).all(|pair| pair[0] == pair[1]), "pieces matter: {sights:?}");
+        (sights[0] != Sight::Clear).then_some(sights[0])
+    }
+
+    fn head(lines: &str) -> String {
+        format!("POST /p HTTP/1.1\r\nHost: h\r\n{lines}\r\n")
+    }
+
+    #[test]
+    fn well_framed_requests_in_a_row_are_clear() {
+        let requests = [
+            head("Content-Length: 5\r\n") + "a\r\n\r\n",
+            head(""),
+            head("Transfer-Encoding: Chunked\r\n")
+                + "3;ext=\"a;b\"\r\nabc\r\n0a\r\n0123456789\r\n0\r\nX: y\r\n\r\n",
+            "\r\n".to_owned() + &head("Content-Length: 0\r\n"),
+            head("Transfer-Encoding: chunked\r\n") + "0\r\n\r\n",
+        ]
+        .concat();
+        assert_eq!(doubt_of(&requests), None);
+    }
+
+    #[test]
+    fn a_head_that_frames_its_body_twice_or_strangely_is_in_doubt() {
+        for lines in [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            "Content-Length: 5, 5\r\n",
+            "Content-Length: +5\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: xchunked\r\n",
+        ] {
+            assert!(
+                matches!(doubt_of(&head(lines)), Some(Sight::DoubtfulHead { request: 0, .. })),
+                "{lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_doubtful_request_is_told_by_its_number() {
+        let requests = head("Content-Length: 2\r\n") + "{}" + &head("Content-Length: 5, 5\r\n");
+        assert!(matches!(doubt_of(&requests), Some(Sight::DoubtfulHead { request: 1, .. })));
+    }
+
+    #[test]
+    fn chunks_that_servers_read_differently_are_in_doubt() {
+        for body in [
+            "5 \r\nhello\r\n0\r\n\r\n",
+            "0x5\r\nhello\r\n0\r\n\r\n",
+            "5\nhello\r\n0\r\n\r\n",
+            "5\r\nhelloX\r\n0\r\n\r\n",
+            "5\r\nhello\n0\r\n\r\n",
+            "5;a\nb\r\nhello\r\n0\r\n\r\n",
+            "5;\r\nhello\r\n0\r\n\r\n",
+            "5;a=\"b\r\nhello\r\n0\r\n\r\n",
+            "-5\r\nhello\r\n0\r\n\r\n",
+            "fffffffffffffffff\r\n",
+            "\r\nhello\r\n0\r\n\r\n",
+        ] {
+            let request = head("Transfer-Encoding: chunked\r\n") + body;
+            assert!(matches!(doubt_of(&request), Some(Sight::DoubtfulBody { .. })), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_with_a_fragment_or_a_foreign_byte_is_in_doubt() {
+        for target in ["/p#f", "/caf\u{e9}"] {
+            let request = format!("POST {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+            assert!(doubt_of(&request).is_some(), "{target}");
+        }
+    }
+}
