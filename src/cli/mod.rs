@@ -4,6 +4,7 @@
 //! Read `serve.rs` and `check.rs` for the commands.
 
 pub mod check;
+pub mod demo;
 pub mod serve;
 
 use std::net::SocketAddr;
