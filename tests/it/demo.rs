@@ -1,5 +1,4 @@
 //! The demo: its payments API, and the story that it plays.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends loudly")]
 
 use std::net::SocketAddr;
 
