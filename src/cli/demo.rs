@@ -11,7 +11,7 @@ pub mod payments;
 mod stage;
 pub mod story;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -35,6 +35,11 @@ pub struct Options {
     pub payments_only: bool,
     /// Whether what is written may hold colours.
     pub is_coloured: bool,
+}
+
+/// Whether standard output is a terminal whose owner has not asked for plain text (no-color.org).
+pub fn colour_is_wanted() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Why the demo ended otherwise than by a signal.
