@@ -26,7 +26,7 @@ STOPSIGNAL SIGTERM
 
 # Ready means: serving, not draining, and the store answers. bash alone does it, so no client is installed.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=10s --retries=3 \
-    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8081 && printf 'GET /readyz HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r -t 3 _ status _ <&3 && [ \"$status\" = 200 ]"]
+    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8081 && printf 'GET /readyz HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && [[ $(timeout 3 cat <&3) == 'HTTP/1.1 200 '* ]]"]
 
 ENTRYPOINT ["onceway"]
 CMD ["serve", "--config", "/etc/onceway/onceway.toml"]
