@@ -15,8 +15,11 @@ use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::parse_listen;
 
 use payments::Payments;
 use story::StoryError;
@@ -24,17 +27,18 @@ use story::StoryError;
 /// Where the payments API listens, unless told otherwise.
 const PAYMENTS_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9000);
 
-/// What the demo is asked for.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Where the gateway listens. `None`: on its usual port, or on a free one if that is taken.
+/// What the demonstration can be told.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Address of the gateway [default: 127.0.0.1:8080, or a free port if that is taken]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_listen)]
     pub listen: Option<SocketAddr>,
-    /// Where the payments API listens. `None`: on its usual port, or on a free one if that is taken.
+    /// Address of the payments API [default: 127.0.0.1:9000, or a free port if that is taken]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_listen)]
     pub payments_listen: Option<SocketAddr>,
-    /// Whether the API stays alone: no gateway and no story.
+    /// Run the payments API alone
+    #[arg(long)]
     pub payments_only: bool,
-    /// Whether what is written may hold colours.
-    pub is_coloured: bool,
 }
 
 /// Whether standard output is a terminal whose owner has not asked for plain text (no-color.org).
@@ -99,9 +103,9 @@ impl Farewell {
 /// Runs the payments API alone, until SIGINT or SIGTERM.
 ///
 /// Cancel safety: the API ends.
-pub async fn payments_alone(options: Options, out: &mut impl Write) -> Result<(), DemoError> {
+pub async fn payments_alone(args: &DemoArgs, out: &mut impl Write) -> Result<(), DemoError> {
     let mut farewell = Farewell::expect()?;
-    let payments = start_payments(options.payments_listen, out).await?;
+    let payments = start_payments(args.payments_listen, out).await?;
     writeln!(out, "payments API on http://{}: every POST /payments charges the card", payments.address())?;
     out.flush()?;
     farewell.said().await;
