@@ -12,20 +12,23 @@ mod stage;
 pub mod story;
 
 use std::io::{IsTerminal, Write};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::parse_listen;
+use crate::config::{self, Config, ConfigProblems, StoreUrl, parse_listen};
+use crate::gateway::{self, GatewayError};
 
 use payments::Payments;
 use story::StoryError;
 
+/// Where the gateway listens, unless told otherwise.
+const GATEWAY_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// Where the payments API listens, unless told otherwise.
-const PAYMENTS_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9000);
+const PAYMENTS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9000);
 
 /// What the demonstration can be told.
 #[derive(Args, Clone, Debug)]
@@ -42,7 +45,7 @@ pub struct DemoArgs {
 }
 
 /// Whether standard output is a terminal whose owner has not asked for plain text (no-color.org).
-pub fn colour_is_wanted() -> bool {
+fn colour_is_wanted() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
@@ -73,44 +76,110 @@ pub enum DemoError {
     /// What was to be said could not be written.
     #[error("write to the terminal")]
     Write(#[from] std::io::Error),
+    /// The gateway has no valid configuration.
+    #[error("configure the gateway")]
+    Config(#[from] ConfigProblems),
+    /// The gateway did not start.
+    #[error("start the gateway")]
+    Gateway(#[from] GatewayError),
     /// The story broke off.
     #[error("play the story")]
     Story(#[from] StoryError),
 }
 
-/// Waits for whoever wants the demo to end.
-struct Farewell {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Farewell {
-    /// From here on the signals no longer end the process by themselves.
-    fn expect() -> Result<Self, DemoError> {
-        let on = |kind| signal(kind).map_err(DemoError::Signals);
-        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
-    }
-
-    /// Cancel safety: nothing is lost.
-    async fn said(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// Runs the payments API alone, until SIGINT or SIGTERM.
+/// Plays the demo on `out`, and stays up until SIGINT or SIGTERM, which may also break the story off.
 ///
-/// Cancel safety: the API ends.
-pub async fn payments_alone(args: &DemoArgs, out: &mut impl Write) -> Result<(), DemoError> {
+/// Cancel safety: everything ends and the store is removed, but what is under way is not drained.
+pub async fn run(args: &DemoArgs, out: &mut impl Write) -> Result<(), DemoError> {
     let mut farewell = Farewell::expect()?;
     let payments = start_payments(args.payments_listen, out).await?;
-    writeln!(out, "payments API on http://{}: every POST /payments charges the card", payments.address())?;
-    out.flush()?;
-    farewell.said().await;
+    if args.payments_only {
+        let address = payments.address();
+        writeln!(out, "payments API on http://{address}: every POST /payments charges the card")?;
+        out.flush()?;
+        farewell.said().await;
+    } else {
+        let listen = free_unless_wanted(args.listen, GATEWAY_LISTEN, out).await?;
+        with_gateway(listen, &payments, &mut farewell, out).await?;
+    }
     payments.stop().await;
     Ok(())
+}
+
+async fn with_gateway(
+    listen: SocketAddr,
+    payments: &Payments,
+    farewell: &mut Farewell,
+    out: &mut impl Write,
+) -> Result<(), DemoError> {
+    let api = reached_from_here(payments.address());
+    let scratch = Scratch::new()?;
+    let gateway = gateway::start(config(listen, api, scratch.path())?).await?;
+    let front = reached_from_here(gateway.listen_addr());
+    let told = tokio::select! {
+        told = tell(out, payments, api, front) => match told {
+            Ok(()) => {
+                farewell.said().await;
+                Ok(())
+            }
+            failed => failed,
+        },
+        () = farewell.said() => Ok(()),
+    };
+    tokio::select! {
+        () = gateway.drain() => {}
+        // Whoever asks twice does not want to wait.
+        () = farewell.said() => {}
+    }
+    told
+}
+
+async fn tell(
+    out: &mut impl Write,
+    payments: &Payments,
+    api: SocketAddr,
+    front: SocketAddr,
+) -> Result<(), DemoError> {
+    writeln!(out, "payments API  http://{api}  charges the card at every POST /payments")?;
+    writeln!(out, "gateway       http://{front}  before it; its records are in a temporary directory")?;
+    story::play(out, colour_is_wanted(), payments, api, front).await?;
+    writeln!(out, "\n{}", invitation(api, front))?;
+    out.flush()?;
+    Ok(())
+}
+
+fn invitation(api: SocketAddr, front: SocketAddr) -> String {
+    format!(
+        r#"Try it yourself, in another terminal:
+
+  curl -i http://{front}/payments -H 'Idempotency-Key: order-1' \
+       -H 'Content-Type: application/json' -d '{{"amount":42.00,"currency":"EUR","card":"4242"}}'
+
+  The same again: the first answer, marked Idempotent-Replayed. Another amount: 422. With
+  /payments?slow_ms=9000 there is time for a second terminal: 409. With /payments?lose=1 the API
+  charges and drops the connection: 502, and every retry is told that the outcome is unknown.
+
+  curl http://{api}/payments        what was charged
+
+Both stay up until Ctrl-C."#
+    )
+}
+
+/// What `onceway serve --upstream` runs, on a store of its own.
+fn config(listen: SocketAddr, api: SocketAddr, store: &Path) -> Result<Config, DemoError> {
+    let mut config = config::for_upstream(&format!("http://{api}"), None, None)?;
+    config.server.listen = listen;
+    config.store.url = StoreUrl::Embedded(store.to_owned());
+    Ok(config)
+}
+
+/// Where a listener is reached from this machine: one on all addresses, on the loopback one.
+fn reached_from_here(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) => IpAddr::V4(if ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { ip }),
+        IpAddr::V6(ip) => IpAddr::V6(if ip.is_unspecified() { Ipv6Addr::LOCALHOST } else { ip }),
+    };
+    SocketAddr::new(ip, listener.port())
 }
 
 async fn start_payments(wanted: Option<SocketAddr>, out: &mut impl Write) -> Result<Payments, DemoError> {
@@ -136,5 +205,53 @@ async fn free_unless_wanted(
         }
         // Whatever else is wrong with it is told when it is listened on.
         _ => Ok(usual),
+    }
+}
+
+/// Waits for whoever wants the demo to end.
+struct Farewell {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Farewell {
+    /// From here on the signals no longer end the process by themselves.
+    fn expect() -> Result<Self, DemoError> {
+        let on = |kind| signal(kind).map_err(DemoError::Signals);
+        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+    }
+
+    /// Cancel safety: nothing is lost.
+    async fn said(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// A directory of this run alone, removed at the end.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, DemoError> {
+        use std::os::unix::fs::DirBuilderExt;
+        let path = std::env::temp_dir().join(format!("onceway-demo-{}", uuid::Uuid::new_v4().simple()));
+        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err(DemoError::Directory { path, source }),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is left to whoever cleans the temporary directory.
+        drop(std::fs::remove_dir_all(&self.0));
     }
 }

@@ -1,9 +1,12 @@
 //! The demo: its payments API, and the story that it plays.
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use onceway::cli::demo::payments::{self, Payments};
 use onceway::cli::demo::story::{self, Charged};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -82,4 +85,70 @@ async fn without_a_gateway_every_mishap_of_the_story_charges_the_card_twice() {
     assert_eq!((tally.without, tally.with), (twice, twice), "{told}");
     assert!(told.contains("-> no answer: the connection broke\n"), "{told}");
     api.stop().await;
+}
+
+/// `onceway demo` on free ports, up to the line that says that it stays up.
+struct Demo {
+    process: Child,
+    temporary: TempDir,
+    told: String,
+}
+
+impl Demo {
+    fn play() -> Self {
+        let temporary = TempDir::new().unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_onceway"))
+            .args(["demo", "--listen", "127.0.0.1:0", "--payments-listen", "127.0.0.1:0"])
+            .env("TMPDIR", temporary.path())
+            .current_dir(temporary.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = String::new();
+        let mut out = BufReader::new(process.stdout.take().unwrap());
+        while !told.contains("Ctrl-C") {
+            assert_ne!(out.read_line(&mut told).unwrap(), 0, "the demo ended early:\n{told}");
+        }
+        process.stdout = Some(out.into_inner());
+        Self { process, temporary, told }
+    }
+
+    /// The address in the first line that begins with `what`.
+    fn address_of(&self, what: &str) -> SocketAddr {
+        let line = self.told.lines().find(|line| line.trim_start().starts_with(what)).unwrap();
+        line.split_once("http://").unwrap().1.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    fn interrupted(&mut self) -> ExitStatus {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        self.process.wait().unwrap()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+#[tokio::test]
+async fn the_demo_shows_two_charges_without_the_gateway_and_one_with_it() {
+    let mut demo = Demo::play();
+    for mishap in ["the answer is lost, the client retries", "a double click"] {
+        let line = demo.told.lines().rfind(|line| line.trim_start().starts_with(mishap)).unwrap();
+        let counts: Vec<_> = line.split_whitespace().rev().take(2).collect();
+        assert_eq!(counts, ["1", "2"], "{}", demo.told);
+    }
+    for seen in ["Idempotent-Replayed: true", "409 Conflict", "422 Unprocessable", "curl -i http://"] {
+        assert!(demo.told.contains(seen), "no {seen:?} in:\n{}", demo.told);
+    }
+    let gateway = demo.address_of("gateway");
+    let first = exchange(gateway, &pay("/payments", PAYMENT)).await;
+    let retry = exchange(gateway, &pay("/payments", PAYMENT)).await;
+    assert!(first.ends_with(r#","amount":42.00,"charges":1}"#), "{first}");
+    assert!(retry.ends_with(r#","amount":42.00,"charges":1}"#), "{retry}");
+    assert!(demo.interrupted().success());
+    assert_eq!(demo.temporary.path().read_dir().unwrap().count(), 0, "files are left behind");
 }
