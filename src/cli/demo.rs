@@ -255,3 +255,38 @@ impl Drop for Scratch {
         drop(std::fs::remove_dir_all(&self.0));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_usual_port_that_is_taken_gives_way_and_a_wanted_one_does_not() {
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let taken = other.local_addr().unwrap();
+        let mut said = Vec::new();
+        let chosen = free_unless_wanted(None, taken, &mut said).await.unwrap();
+        assert_eq!(chosen, SocketAddr::new(taken.ip(), 0));
+        assert!(String::from_utf8(said).unwrap().starts_with(&format!("{taken} is taken")));
+        let refused = start_payments(Some(taken), &mut Vec::new()).await;
+        assert!(matches!(refused, Err(DemoError::Listen { address, .. }) if address == taken));
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_is_reached_by_the_loopback_one() {
+        for (listener, reached) in
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("192.0.2.7:1", "192.0.2.7:1")]
+        {
+            assert_eq!(reached_from_here(listener.parse().unwrap()), reached.parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_directory_of_a_run_goes_with_it() {
+        let scratch = Scratch::new().unwrap();
+        let path = scratch.path().to_owned();
+        std::fs::write(path.join("record"), "x").unwrap();
+        drop(scratch);
+        assert!(!path.exists());
+    }
+}
