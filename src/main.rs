@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use onceway::cli::demo::{self, DemoArgs};
 use onceway::cli::{Cli, Command};
 use onceway::config::{Config, ConfigProblems};
 use onceway::{gateway, telemetry};
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
             Ok(config) => finish(serve(config)),
             Err(problems) => refuse(&problems),
         },
-        Command::Demo(_args) => ExitCode::SUCCESS,
+        Command::Demo(args) => finish(demonstrate(&args)),
     }
 }
 
@@ -36,6 +37,13 @@ fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(gateway::run(config));
     // What still hangs on a caller that does not close its side must not keep the process.
+    runtime.shutdown_background();
+    Ok(ended?)
+}
+
+fn demonstrate(args: &DemoArgs) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(demo::run(args, &mut io::stdout()));
     runtime.shutdown_background();
     Ok(ended?)
 }

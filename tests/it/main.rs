@@ -10,6 +10,7 @@
 
 mod config;
 mod conformance;
+mod demo;
 mod embedded_store;
 mod records;
 mod redis_store;
