@@ -6,7 +6,8 @@ use http::HeaderMap;
 use http::header::{self, HeaderName};
 use http::request::Parts;
 
-use super::body::{WholeBody, canonical_json};
+use super::body::WholeBody;
+use super::canonical::canonical_json;
 use super::headers::is_named_in_connection;
 use super::respond::Rejection;
 use crate::protocol::fingerprint::{Covered, CoveredBody, Fingerprint};

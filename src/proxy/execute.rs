@@ -10,16 +10,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Proxy;
-use super::body::{Aborted, AnswerStream, WholeBody};
+use super::answer::{AnswerStream, Piece};
+use super::body::WholeBody;
 use super::headers;
 use super::pass::log_failure_of;
 use super::respond::{self, Rejection, Word};
+use super::stream::{FRAMES_WAITING_MAX, Patience, Stream};
 use crate::clock;
 use crate::config::Route;
 use crate::ledger::{Claim, LateClaim, Settlement, Unprocessed};
@@ -27,9 +29,6 @@ use crate::protocol::policy::{Policy, StatusMeaning};
 use crate::protocol::record::UnknownReason;
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::upstream::{AnswerBody, Buffered, RequestBody, SendError, Upstream};
-
-/// Frames of a streamed answer that may wait for a slow caller.
-const FRAMES_WAITING_MAX: usize = 4;
 
 /// A request ready to be forwarded under a claim.
 pub(super) struct Forward {
@@ -68,12 +67,6 @@ enum Received {
 enum Lost {
     Sending(SendError),
     CutShort(hyper::Error),
-}
-
-/// How a streamed answer ended.
-enum StreamEnd {
-    Clean,
-    Broken(UnknownReason),
 }
 
 impl Answer {
@@ -187,7 +180,7 @@ impl Forward {
                     drop(tell.send(Answer::first(response, word).took(took)));
                     None
                 };
-                return self.pump(claim, head, prefix, body, frames).await;
+                return self.stream(claim, frames).carry(head, prefix, body).await;
             }
             Received::Switched => {
                 let (_, _) = claim.unknown(UnknownReason::ProtocolSwitched).await;
@@ -195,6 +188,18 @@ impl Forward {
             }
         };
         drop(tell.send(answer.took(took)));
+    }
+
+    fn stream(&self, claim: Option<Claim>, caller: mpsc::Sender<Piece>) -> Stream {
+        Stream {
+            caller: Some(caller),
+            claim,
+            patience: Patience {
+                idle: self.upstream.timeouts().response,
+                without_caller: self.route.policy.late_answer_window,
+            },
+            out_of_time: self.proxy.shared.out_of_time.clone(),
+        }
     }
 
     async fn settle_lost(&self, claim: Claim, lost: Lost, took: Duration, tell: oneshot::Sender<Answer>) {
@@ -238,94 +243,6 @@ impl Forward {
             }
         };
         tracing::info!(request_id = self.request_id, ?settlement, "the answer came late");
-    }
-
-    /// Carries a streamed answer to the caller, and on to its end if the caller leaves.
-    async fn pump(
-        &self,
-        mut claim: Option<Claim>,
-        head: SavedHead,
-        prefix: Vec<Bytes>,
-        mut body: AnswerBody,
-        frames: mpsc::Sender<Result<Frame<Bytes>, Aborted>>,
-    ) {
-        let mut caller = Some(frames);
-        for data in prefix {
-            self.deliver(&mut caller, Frame::data(data)).await;
-        }
-        let mut extend_at = claim.as_ref().map(|claim| Instant::now() + claim.extend_after());
-        let mut read_until = None;
-        let end = loop {
-            if caller.is_none() {
-                // Nobody reads any more: the answer is followed to its end for the record's sake only.
-                read_until.get_or_insert(Instant::now() + self.route.policy.late_answer_window);
-            }
-            if let (Some(claim), Some(at)) = (&mut claim, extend_at)
-                && Instant::now() >= at
-            {
-                if let Err(error) = claim.extend().await {
-                    tracing::warn!(%error, "a streaming claim was not extended");
-                }
-                extend_at = Some(Instant::now() + claim.extend_after());
-            }
-            let idle_until = Instant::now() + self.upstream.timeouts().response;
-            let until = read_until.map_or(idle_until, |until| until.min(idle_until));
-            tokio::select! {
-                frame = body.frame() => match frame {
-                    None => break StreamEnd::Clean,
-                    Some(Ok(frame)) => self.deliver(&mut caller, frame).await,
-                    Some(Err(error)) => {
-                        tracing::warn!(%error, request_id = self.request_id, "the upstream's answer was cut short");
-                        break StreamEnd::Broken(UnknownReason::AnswerCutShort);
-                    }
-                },
-                () = tokio::time::sleep_until(until) => break StreamEnd::Broken(UnknownReason::AnswerCutShort),
-                () = self.proxy.shared.out_of_time.cancelled() => {
-                    break StreamEnd::Broken(UnknownReason::GatewayStopped);
-                }
-            }
-        };
-        self.end_stream(claim, head, caller, end).await;
-    }
-
-    async fn end_stream(
-        &self,
-        claim: Option<Claim>,
-        head: SavedHead,
-        caller: Option<mpsc::Sender<Result<Frame<Bytes>, Aborted>>>,
-        end: StreamEnd,
-    ) {
-        match (claim, &end) {
-            (Some(claim), StreamEnd::Clean) => {
-                claim.complete_without_body(head).await;
-            }
-            (Some(claim), StreamEnd::Broken(reason)) => {
-                let (_, _) = claim.unknown(*reason).await;
-            }
-            (None, _) => {}
-        }
-        // Dropping the sender ends the caller's body cleanly, so a broken one must be told first. It is told
-        // after the record is settled: a retry then finds it.
-        if let (Some(caller), StreamEnd::Broken(_)) = (caller, end) {
-            drop(caller.send(Err(Aborted)).await);
-        }
-    }
-
-    /// Hands one frame to the caller; forgets a caller that left or does not read.
-    async fn deliver(
-        &self,
-        caller: &mut Option<mpsc::Sender<Result<Frame<Bytes>, Aborted>>>,
-        frame: Frame<Bytes>,
-    ) {
-        let Some(frames) = caller else { return };
-        let frame = match frame.into_trailers() {
-            Ok(fields) => Frame::trailers(headers::trailers(&fields)),
-            Err(frame) => frame,
-        };
-        let delivered = tokio::time::timeout(self.upstream.timeouts().response, frames.send(Ok(frame))).await;
-        if !matches!(delivered, Ok(Ok(()))) {
-            *caller = None;
-        }
     }
 }
 

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use super::Proxy;
 use super::admit::{self, Admission};
-use super::body::{self, AnswerStream, NotReceived, WholeBody};
+use super::answer::AnswerStream;
+use super::body::{self, NotReceived, WholeBody};
 use super::execute::{Answer, Forward};
 use super::respond::{self, Rejection, Word};
 use crate::clock;

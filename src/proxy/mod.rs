@@ -10,7 +10,9 @@
 //! Must not know how stores work, nor where connections come from (`../server/`).
 
 mod admit;
+mod answer;
 mod body;
+mod canonical;
 mod execute;
 mod guard;
 mod headers;
@@ -19,6 +21,7 @@ mod patterns;
 mod readings;
 mod respond;
 mod route;
+mod stream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +39,7 @@ use crate::protocol::scope::HashKey;
 use crate::telemetry::access::AccessLine;
 use crate::upstream::Upstream;
 
-pub use body::AnswerStream;
+pub use answer::AnswerStream;
 use respond::About;
 pub use respond::{Rejection, Word};
 use route::Routed;

@@ -9,7 +9,8 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
-use super::body::{AnswerStream, WholeBody};
+use super::answer::AnswerStream;
+use super::body::WholeBody;
 use super::headers::{self, Peer};
 use super::respond::Rejection;
 use super::{Proxy, Word};

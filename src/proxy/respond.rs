@@ -10,7 +10,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::body::AnswerStream;
+use super::answer::AnswerStream;
 use super::headers::{self, IDEMPOTENCY_STATUS, PSEUDONYM};
 use crate::protocol::policy::Policy;
 use crate::protocol::record::{Settled, UnixMillis, UnknownReason};

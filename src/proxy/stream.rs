@@ -1,0 +1,120 @@
+//! An answer whose body is not kept: carried to the caller as it comes, and followed to its end for the
+//! record's sake if the caller leaves.
+//!
+//! Must not know how the answer was asked for. Read `execute.rs` before.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::Piece;
+use super::headers;
+use crate::ledger::Claim;
+use crate::protocol::record::UnknownReason;
+use crate::protocol::saved::SavedHead;
+use crate::upstream::AnswerBody;
+
+/// Frames that may wait for a slow caller.
+pub(super) const FRAMES_WAITING_MAX: usize = 4;
+
+/// How long a streamed answer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Between two reads from the upstream, and for the caller to take one frame.
+    pub(super) idle: Duration,
+    /// For the rest of the answer, once the caller has left.
+    pub(super) without_caller: Duration,
+}
+
+/// A streamed answer under way.
+pub(super) struct Stream {
+    /// Where frames go, while the caller is there.
+    pub(super) caller: Option<mpsc::Sender<Piece>>,
+    /// What is settled at the end, unless it was settled by the answer's head.
+    pub(super) claim: Option<Claim>,
+    pub(super) patience: Patience,
+    pub(super) out_of_time: CancellationToken,
+}
+
+/// How a streamed answer ended.
+enum End {
+    Clean,
+    Broken(UnknownReason),
+}
+
+impl Stream {
+    /// Carries what was read already, then the rest, and settles the claim.
+    pub(super) async fn carry(mut self, head: SavedHead, prefix: Vec<Bytes>, body: AnswerBody) {
+        for data in prefix {
+            self.deliver(Frame::data(data)).await;
+        }
+        let end = self.carry_rest(body).await;
+        match (self.claim, &end) {
+            (Some(claim), End::Clean) => {
+                claim.complete_without_body(head).await;
+            }
+            (Some(claim), End::Broken(reason)) => {
+                let (_, _) = claim.unknown(*reason).await;
+            }
+            (None, _) => {}
+        }
+        // Told only after the record is settled, so that a retry finds it. A broken answer is told by its
+        // pump's going away.
+        if let (Some(caller), End::Clean) = (self.caller, end)
+            && caller.send(Piece::End).await.is_err()
+        {
+            tracing::debug!("the caller left before its answer ended");
+        }
+    }
+
+    async fn carry_rest(&mut self, mut body: AnswerBody) -> End {
+        let mut extend_at = self.claim.as_ref().map(|claim| Instant::now() + claim.extend_after());
+        let mut alone_until = None;
+        loop {
+            if self.caller.is_none() {
+                alone_until.get_or_insert(Instant::now() + self.patience.without_caller);
+            }
+            if let (Some(claim), Some(at)) = (&mut self.claim, extend_at)
+                && Instant::now() >= at
+            {
+                if let Err(error) = claim.extend().await {
+                    tracing::warn!(%error, "the claim of a streaming answer was not extended");
+                }
+                extend_at = Some(Instant::now() + claim.extend_after());
+            }
+            let idle_until = Instant::now() + self.patience.idle;
+            let until = alone_until.map_or(idle_until, |until| until.min(idle_until));
+            tokio::select! {
+                frame = body.frame() => match frame {
+                    None => return End::Clean,
+                    Some(Ok(frame)) => self.deliver(frame).await,
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "the upstream's answer was cut short");
+                        return End::Broken(UnknownReason::AnswerCutShort);
+                    }
+                },
+                () = tokio::time::sleep_until(until) => return End::Broken(UnknownReason::AnswerCutShort),
+                () = self.out_of_time.cancelled() => return End::Broken(UnknownReason::GatewayStopped),
+            }
+        }
+    }
+
+    /// Hands one frame to the caller. One that left is forgotten; so is one that does not read, and its
+    /// answer is cut short.
+    async fn deliver(&mut self, frame: Frame<Bytes>) {
+        let Some(caller) = &self.caller else { return };
+        let frame = match frame.into_trailers() {
+            Ok(fields) => Frame::trailers(headers::trailers(&fields)),
+            Err(frame) => frame,
+        };
+        let delivered = tokio::time::timeout(self.patience.idle, caller.send(Piece::Frame(frame))).await;
+        if !matches!(delivered, Ok(Ok(()))) {
+            self.caller = None;
+        }
+    }
+}
