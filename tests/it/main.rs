@@ -12,6 +12,7 @@ mod config;
 mod conformance;
 mod demo;
 mod embedded_store;
+mod ledger;
 mod records;
 mod redis_store;
 mod servers;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 /// Long enough that nothing expires during a test.
 pub(crate) const LONG: Duration = Duration::from_hours(1);
 
-pub(crate) const EVERY_REASON: [UnknownReason; 8] = [
+pub(crate) const EVERY_REASON: [UnknownReason; 9] = [
     UnknownReason::ConnectionLost,
     UnknownReason::ResponseTimeout,
     UnknownReason::AnswerCutShort,
@@ -23,6 +23,7 @@ pub(crate) const EVERY_REASON: [UnknownReason; 8] = [
     UnknownReason::GatewayStopped,
     UnknownReason::SessionDied,
     UnknownReason::Unreadable,
+    UnknownReason::EarlierAttempt,
 ];
 
 pub(crate) fn some_key() -> StorageKey {
