@@ -103,8 +103,8 @@ mod tests {
         let first = Attempt([0; 16]);
         attempts.enter(first).abandon();
         assert_eq!(attempts.owner_of(first), Owner::NeverSent);
-        for number in 1..=ABANDONED_MAX {
-            attempts.enter(Attempt((number as u128).to_be_bytes())).abandon();
+        for number in 1..=u128::try_from(ABANDONED_MAX).unwrap() {
+            attempts.enter(Attempt(number.to_be_bytes())).abandon();
         }
         assert_eq!(attempts.owner_of(first), Owner::Gone);
         assert_eq!(attempts.known().abandoned.len(), ABANDONED_MAX);

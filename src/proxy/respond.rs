@@ -1,6 +1,8 @@
 //! Answers that the gateway makes itself: replays and problem documents. The one place where verdicts and
 //! failures become status codes.
 //!
+//! Longer than 400 lines: every rejection stands in one exhaustive match.
+//!
 //! Source: RFC 9457 for problem documents, RFC 9209 for `Proxy-Status`.
 
 use std::time::Duration;
@@ -280,7 +282,9 @@ fn problem(rejection: &Rejection, policy: Option<&Policy>) -> Problem {
             )
         },
         Rejection::MethodNotSupported => {
-            plain(405, "method-not-supported", "Method not supported", "This gateway opens no tunnels.")
+            let plain =
+                plain(405, "method-not-supported", "Method not supported", "This gateway opens no tunnels.");
+            Problem { closes: true, ..plain }
         }
         Rejection::NoRoute => plain(404, "no-route", "No route", "No upstream is configured for this path."),
         Rejection::InFlight => Problem {
@@ -302,7 +306,7 @@ fn problem(rejection: &Rejection, policy: Option<&Policy>) -> Problem {
                 "Outcome unknown",
                 &format!(
                     "A request with this key was sent, and whether it took effect is not known ({}). It is not sent \
-                     again by itself; find out with the service, or have an operator resolve it.",
+                     again: find out with the service.",
                     reason.as_str()
                 ),
             )

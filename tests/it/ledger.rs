@@ -195,17 +195,15 @@ fn answer(body: &'static str) -> SavedResponse {
 }
 
 async fn claim(ledger: &Ledger, question: &Question) -> Claim {
-    match ledger.open(question).await.unwrap() {
-        Opened::Execute(claim) => *claim,
-        other => panic!("wanted a claim, got {other:?}"),
-    }
+    let opened = ledger.open(question).await.unwrap();
+    let Opened::Execute(claim) = opened else { panic!("wanted a claim, got {opened:?}") };
+    *claim
 }
 
 async fn replayed(ledger: &Ledger, question: &Question) -> Bytes {
-    match ledger.open(question).await.unwrap() {
-        Opened::Replay(saved, _) => saved.body,
-        other => panic!("wanted a replay, got {other:?}"),
-    }
+    let opened = ledger.open(question).await.unwrap();
+    let Opened::Replay(saved, _) = opened else { panic!("wanted a replay, got {opened:?}") };
+    saved.body
 }
 
 #[tokio::test(start_paused = true)]
@@ -365,9 +363,9 @@ async fn a_waiter_is_woken_when_the_claim_is_settled_and_not_before() {
     let store = Unreliable::new();
     let (one, other) = (process(&store).await, process(&store).await);
     let held = claim(&one, &pay()).await;
-    let soon = std::time::Instant::now() + 3 * SECOND;
+    let soon = onceway::clock::monotonic() + 3 * SECOND;
     assert_eq!(one.wait(&pay(), soon).await.unwrap(), Waited::TimedOut);
-    let later = std::time::Instant::now() + 60 * SECOND;
+    let later = onceway::clock::monotonic() + 60 * SECOND;
     let question = pay();
     let (here, there, _) = tokio::join!(one.wait(&question, later), other.wait(&question, later), async {
         tokio::task::yield_now().await;
