@@ -78,7 +78,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("redb", &["src/store/embedded.rs", "src/store/embedded/"]),
     ("redis", &["src/store/redis.rs", "src/store/redis/"]),
     ("rustls", &["src/upstream/"]),
-    ("serde", &["src/cli/demo", "src/proxy/body.rs", "src/store/codec.rs"]),
+    ("serde", &["src/cli/demo", "src/proxy/canonical.rs", "src/store/codec.rs"]),
     ("serde_json", &["src/cli/demo", "src/proxy/"]),
     ("sfv", &["src/protocol/key.rs"]),
     ("socket2", &["src/server/", "src/store/redis.rs", "src/upstream/connection.rs"]),
