@@ -72,11 +72,11 @@ pub enum GatewayError {
 pub async fn run(config: Config) -> Result<(), GatewayError> {
     let mut signals = Signals::new().map_err(GatewayError::Worker)?;
     let running = start(config).await?;
-    let name = signals.next().await;
+    let name = signals.next_stop().await;
     tracing::info!(signal = name, "stopping");
     tokio::select! {
         () = running.drain() => Ok(()),
-        name = signals.next() => {
+        name = signals.next_stop() => {
             tracing::warn!(signal = name, "stopped at once by a second signal");
             Err(GatewayError::Interrupted)
         }
@@ -254,21 +254,32 @@ fn bind_admin(config: &Config) -> Result<Option<TcpListener>, GatewayError> {
     }
 }
 
-/// The signals that ask a gateway to stop.
+/// The signals that a gateway answers.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    async fn next_stop(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                // Left to itself it would end the process without a drain.
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP is ignored: a new configuration takes a restart");
+                }
+            }
         }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! [`Ledger::open`] is the only way to a [`Claim`], and a claim is the only licence to forward. Must
 //! not know HTTP. Read `../protocol/machine.rs` before; then `claim.rs` (how a claim is settled),
-//! `sessions.rs` (who is alive), `waiters.rs` (who is woken), `answers.rs` (what is kept in memory).
+//! `sessions.rs` (who is alive), `sweep.rs` (what abandoned claims leave),
+//! `waiters.rs` (who is woken), `answers.rs` (what is kept in memory).
 
 mod answers;
 mod attempts;
 mod claim;
 mod sessions;
+mod sweep;
 mod waiters;
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use answers::Answers;
 use attempts::{Attempts, Live};
 pub use claim::{Claim, LateClaim, Settlement, Unprocessed};
 use sessions::Sessions;
+use sweep::Traces;
 use waiters::Waiters;
 
 /// How often a waiter looks by itself, in case a wake-up was lost.
@@ -38,17 +41,6 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the claim is tried again when the record changes between look and write. Each round means
 /// that another request made progress on the same key.
 const OPEN_ROUNDS_MAX: usize = 16;
-
-/// The pauses after which the trace of a claim whose write got no answer is removed again.
-const ABANDONED_SWEEPS: [Duration; 7] = [
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(20),
-    Duration::from_secs(40),
-];
 
 /// The protocol over one handle to the store. Cheap to clone; one per worker, all sharing one memory of
 /// attempts, waiters, sessions and answers.
@@ -62,12 +54,13 @@ pub struct Ledger {
 struct Shared {
     settings: Settings,
     attempts: Attempts,
+    traces: Traces,
     waiters: Waiters,
     sessions: Sessions,
     answers: Answers,
     /// Settlements under way in the background; a drain waits for them.
     commits: TaskTracker,
-    /// Cleaning up and looking again; nobody waits for these.
+    /// Looks at sessions that may be dead; nobody waits for these.
     chores: TaskTracker,
     stopping: CancellationToken,
 }
@@ -156,6 +149,7 @@ impl Ledger {
         let shared = Shared {
             settings,
             attempts: Attempts::default(),
+            traces: Traces::default(),
             waiters: Waiters::default(),
             sessions: Sessions::new(session, settings.session_ttl),
             answers: Answers::new(settings.local_cache_bytes),
@@ -241,8 +235,13 @@ impl Ledger {
         }
     }
 
-    /// Keeps this process's session alive until [`Ledger::stop`]. Run it once per process.
+    /// Keeps this process's session alive, and the store clean of its abandoned claims, until
+    /// [`Ledger::stop`]. Run it once per process.
     pub async fn heartbeat(&self) {
+        tokio::join!(self.beat(), sweep::sweep(self));
+    }
+
+    async fn beat(&self) {
         let session_ttl = self.shared.settings.session_ttl;
         let sessions = &self.shared.sessions;
         loop {
@@ -320,7 +319,7 @@ impl Ledger {
             }
             Err(error) => {
                 live.abandon();
-                self.sweep_abandoned(question.key, claim);
+                self.shared.traces.add(question.key, claim.version);
                 Err(error.into())
             }
         }
@@ -363,24 +362,6 @@ impl Ledger {
             self.shared.answers.remember(question.key, record);
         }
         Ok(matches!(self.judge(seen, question).await?, Judged::As(Verdict::InFlight(_), _)))
-    }
-
-    /// Removes what a claim without an answer may have left, now and for a while: the write may arrive
-    /// later than its removal.
-    fn sweep_abandoned(&self, key: StorageKey, claim: &Record) {
-        let (ledger, version) = (self.clone(), claim.version);
-        self.shared.chores.spawn(async move {
-            for pause in ABANDONED_SWEEPS {
-                tokio::select! {
-                    () = ledger.shared.stopping.cancelled() => return,
-                    () = tokio::time::sleep(pause) => {}
-                }
-                match ledger.timed(ledger.store.remove(&key, version)).await {
-                    Ok(Swapped::Done | Swapped::Changed) => return,
-                    Ok(Swapped::Absent) | Err(_) => {}
-                }
-            }
-        });
     }
 
     async fn timed<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {

@@ -26,8 +26,16 @@ pub(super) enum Admission {
     InBody,
 }
 
-/// Looks for the key in the head of a request. The body has not been touched.
+/// Looks for the key and the caller in the head of a request. The body has not been touched.
 pub(super) fn admit(policy: &Policy, fields: &HeaderMap) -> Result<Admission, Rejection> {
+    let admission = key_in_head(policy, fields)?;
+    if !matches!(admission, Admission::Unkeyed) {
+        identify(policy, fields)?;
+    }
+    Ok(admission)
+}
+
+fn key_in_head(policy: &Policy, fields: &HeaderMap) -> Result<Admission, Rejection> {
     let mut found: Option<IdempotencyKey> = None;
     for source in &policy.key_from {
         let KeySource::Header(name) = source else { continue };
@@ -80,7 +88,7 @@ pub(super) fn key_with_body(
 }
 
 /// Checks that the request says who is asking, where the route wants to know.
-pub(super) fn identify(policy: &Policy, fields: &HeaderMap) -> Result<(), Rejection> {
+fn identify(policy: &Policy, fields: &HeaderMap) -> Result<(), Rejection> {
     if policy.scope_missing == ScopeMissing::Anonymous {
         return Ok(());
     }

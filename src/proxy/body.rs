@@ -11,6 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::respond::Rejection;
+use crate::upstream::{Buffered, RequestBody};
 
 /// A request's body, whole.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,8 @@ pub(super) struct WholeBody {
 
 /// Why a body was not received.
 pub(super) enum NotReceived {
+    /// It is larger than allowed; `prefix` was read of it.
+    TooLarge { prefix: Bytes, rest: Incoming },
     /// The caller is told.
     Rejected(Rejection),
     /// The caller has gone: nobody is left to be told.
@@ -29,10 +32,9 @@ pub(super) enum NotReceived {
 
 /// Receives a body of at most `max` bytes within `limit`. Nothing has been claimed or forwarded yet.
 pub(super) async fn receive(incoming: Incoming, max: u64, limit: Duration) -> Result<WholeBody, NotReceived> {
-    let too_large = || NotReceived::Rejected(Rejection::RequestTooLarge { max });
     // Refused before it is read, so that no "100 Continue" invites it.
     if incoming.size_hint().lower() > max {
-        return Err(too_large());
+        return Err(NotReceived::TooLarge { prefix: Bytes::new(), rest: incoming });
     }
     let receiving = async {
         let mut incoming = incoming;
@@ -43,19 +45,15 @@ pub(super) async fn receive(incoming: Incoming, max: u64, limit: Duration) -> Re
             let frame = frame.map_err(|error| broken_off(&error))?;
             match frame.into_data() {
                 Ok(data) => {
-                    let so_far = more.as_ref().map_or(first.len(), BytesMut::len);
-                    if u64::try_from(so_far.saturating_add(data.len())).unwrap_or(u64::MAX) > max {
-                        return Err(too_large());
-                    }
                     match &mut more {
                         Some(more) => more.extend_from_slice(&data),
                         None if first.is_empty() => first = data,
-                        None => {
-                            let mut joined = BytesMut::with_capacity(first.len() + data.len());
-                            joined.extend_from_slice(&first);
-                            joined.extend_from_slice(&data);
-                            more = Some(joined);
-                        }
+                        None => more = Some(joined(&first, &data)),
+                    }
+                    let size = more.as_ref().map_or(first.len(), BytesMut::len);
+                    if u64::try_from(size).unwrap_or(u64::MAX) > max {
+                        let prefix = more.map_or(first, BytesMut::freeze);
+                        return Err(NotReceived::TooLarge { prefix, rest: incoming });
                     }
                 }
                 Err(frame) => trailers = frame.into_trailers().ok(),
@@ -68,9 +66,22 @@ pub(super) async fn receive(incoming: Incoming, max: u64, limit: Duration) -> Re
         .unwrap_or(Err(NotReceived::Rejected(Rejection::BodyTooSlow(limit))))
 }
 
+fn joined(first: &[u8], next: &[u8]) -> BytesMut {
+    let mut joined = BytesMut::with_capacity(first.len() + next.len());
+    joined.extend_from_slice(first);
+    joined.extend_from_slice(next);
+    joined
+}
+
 fn broken_off(error: &hyper::Error) -> NotReceived {
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         return NotReceived::CallerGone;
     }
     NotReceived::Rejected(Rejection::Malformed("the body's framing is broken"))
+}
+
+impl From<WholeBody> for RequestBody {
+    fn from(body: WholeBody) -> Self {
+        Buffered::new(body.data, body.trailers).into()
+    }
 }

@@ -28,7 +28,7 @@ use crate::ledger::{Claim, LateClaim, Settlement, Unprocessed};
 use crate::protocol::policy::{Policy, StatusMeaning};
 use crate::protocol::record::UnknownReason;
 use crate::protocol::saved::{SavedHead, SavedResponse};
-use crate::upstream::{AnswerBody, Buffered, RequestBody, SendError, Upstream};
+use crate::upstream::{AnswerBody, Buffered, Progress, RequestBody, SendError, Upstream};
 
 /// A request ready to be forwarded under a claim.
 pub(super) struct Forward {
@@ -102,7 +102,8 @@ impl Forward {
             return;
         }
         let began = clock::monotonic();
-        let exchange = self.exchange();
+        let progress = Progress::default();
+        let exchange = self.exchange(&progress);
         tokio::pin!(exchange);
         let lost_to = tokio::select! {
             received = &mut exchange => {
@@ -112,7 +113,7 @@ impl Forward {
                     Err(lost) => self.settle_lost(claim, lost, took, tell).await,
                 };
             }
-            () = tokio::time::sleep(self.upstream.timeouts().response) => UnknownReason::ResponseTimeout,
+            () = progress.stalled_for(self.upstream.timeouts().response) => UnknownReason::ResponseTimeout,
             () = self.proxy.shared.out_of_time.cancelled() => UnknownReason::GatewayStopped,
         };
         let (_, late) = claim.unknown(lost_to).await;
@@ -121,11 +122,13 @@ impl Forward {
         if lost_to == UnknownReason::ResponseTimeout {
             let until = Instant::now() + self.route.policy.late_answer_window;
             tokio::select! {
-                received = &mut exchange => {
-                    if let Ok(received) = received {
-                        self.settle_late(late, received, until).await;
+                received = &mut exchange => match received {
+                    Ok(received) => self.settle_late(late, received, until).await,
+                    Err(Lost::Sending(SendError::NotSent(..))) => {
+                        late.release(Unprocessed::NeverSent).await;
                     }
-                }
+                    Err(Lost::Sending(SendError::Unknown(..)) | Lost::CutShort(_)) => {}
+                },
                 () = tokio::time::sleep_until(until) => {}
                 () = self.proxy.shared.out_of_time.cancelled() => {}
             }
@@ -133,8 +136,9 @@ impl Forward {
     }
 
     /// One exchange with the upstream, up to the point where its outcome is known or its body streams.
-    async fn exchange(&self) -> Result<Received, Lost> {
-        let response = self.upstream.send(self.request_to_upstream()).await.map_err(Lost::Sending)?;
+    async fn exchange(&self, progress: &Progress) -> Result<Received, Lost> {
+        let response =
+            self.upstream.send(self.request_to_upstream(), progress).await.map_err(Lost::Sending)?;
         receive(response, &self.route.policy).await
     }
 

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
@@ -18,9 +19,11 @@ use super::respond::{self, Rejection, Word};
 use crate::clock;
 use crate::config::Route;
 use crate::ledger::{Opened, Question, Terms, Unavailable, Waited};
+use crate::protocol::key::IdempotencyKey;
 use crate::protocol::machine::Asked;
 use crate::protocol::policy::{InFlightMode, Mode, OnStoreError, Policy};
 use crate::telemetry::access::AccessLine;
+use crate::upstream::{RequestBody, Timeouts, Upstream};
 
 /// What became of one question to the ledger.
 #[expect(clippy::large_enum_variant, reason = "lives for one step; nearly all are answers")]
@@ -29,7 +32,7 @@ enum Asking {
     InFlight,
     Unavailable,
     /// The route only observes: forward, and log what would have been.
-    Observed(Word),
+    Observed(&'static str),
 }
 
 impl Proxy {
@@ -45,40 +48,94 @@ impl Proxy {
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         let (policy, upstream) = (&route.policy, self.upstream_of(route)?);
-        let admission = admit::admit(policy, request.headers())?;
+        let admission = match admit::admit(policy, request.headers()) {
+            Ok(admission) => admission,
+            Err(rejection) => {
+                return self.refuse(route, rejection, request.map(RequestBody::streamed), peer, line).await;
+            }
+        };
         if matches!(admission, Admission::Unkeyed) {
-            let mut response = self.pass(upstream, request, peer, line).await?;
-            line.word(Word::None.as_str());
-            Word::None.mark(&mut response);
-            return Ok(response);
+            let request = request.map(RequestBody::streamed);
+            return self.pass_marked(upstream, request, peer, Word::None, line).await;
         }
-        admit::identify(policy, request.headers())?;
         let (parts, incoming) = request.into_parts();
         let body =
             match body::receive(incoming, policy.request_body_max, self.shared.server.body_timeout).await {
                 Ok(body) => body,
+                Err(NotReceived::TooLarge { prefix, rest }) => {
+                    let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
+                    let request = Request::from_parts(parts, RequestBody::resumed(prefix, rest));
+                    return self.refuse(route, rejection, request, peer, line).await;
+                }
                 Err(NotReceived::Rejected(rejection)) => return Err(rejection),
                 // Nobody reads this answer; nothing was claimed and nothing is forwarded.
                 Err(NotReceived::CallerGone) => return Err(Rejection::Malformed("the body is not complete")),
             };
-        let Some(key) = admit::key_with_body(policy, admission, &body.data)? else {
-            let request = Request::from_parts(parts, body);
-            return self.pass_buffered(upstream, request, peer, Word::None, line).await;
+        let key = match admit::key_with_body(policy, admission, &body.data) {
+            Ok(Some(key)) => key,
+            Ok(None) => {
+                let request = Request::from_parts(parts, body);
+                return self.pass_buffered(upstream, request, peer, Word::None, line).await;
+            }
+            Err(rejection) => {
+                let request = Request::from_parts(parts, body.into());
+                return self.refuse(route, rejection, request, peer, line).await;
+            }
         };
-        let hash_key = &self.shared.hash_key;
-        let storage_key = admit::storage_key(hash_key, &self.shared.namespace, policy, &parts.headers, &key);
-        line.operates_on(storage_key);
-        let question = Question {
-            key: storage_key,
+        let question = self.question(route, &parts, &body, &key, upstream);
+        line.operates_on(question.key);
+        let request = Arc::new(Request::from_parts(parts, body));
+        self.ask_until_answered(route, Arc::new(question), request, peer, line).await
+    }
+
+    /// Refuses a request, or, on a route that only observes, notes what it would have been told.
+    async fn refuse(
+        &self,
+        route: &Route,
+        rejection: Rejection,
+        request: Request<RequestBody>,
+        peer: SocketAddr,
+        line: &mut AccessLine,
+    ) -> Result<Response<AnswerStream>, Rejection> {
+        if route.policy.mode == Mode::Enforce {
+            return Err(rejection);
+        }
+        line.would_be(rejection.code());
+        self.pass_marked(self.upstream_of(route)?, request, peer, Word::Unprotected, line).await
+    }
+
+    async fn pass_marked(
+        &self,
+        upstream: &Upstream,
+        request: Request<RequestBody>,
+        peer: SocketAddr,
+        word: Word,
+        line: &mut AccessLine,
+    ) -> Result<Response<AnswerStream>, Rejection> {
+        let mut response = self.pass(upstream, request, peer, line).await?;
+        line.word(word.as_str());
+        word.mark(&mut response);
+        Ok(response)
+    }
+
+    fn question(
+        &self,
+        route: &Route,
+        parts: &Parts,
+        body: &WholeBody,
+        key: &IdempotencyKey,
+        upstream: &Upstream,
+    ) -> Question {
+        let (policy, hash_key) = (&route.policy, &self.shared.hash_key);
+        Question {
+            key: admit::storage_key(hash_key, &self.shared.namespace, policy, &parts.headers, key),
             asked: Asked {
-                fingerprint: admit::fingerprint(hash_key, policy, &parts, &body),
+                fingerprint: admit::fingerprint(hash_key, policy, parts, body),
                 on_unknown: policy.on_unknown,
                 route: route.path.clone(),
             },
             terms: terms(policy, upstream.timeouts()),
-        };
-        let request = Arc::new(Request::from_parts(parts, body));
-        self.ask_until_answered(route, Arc::new(question), request, peer, line).await
+        }
     }
 
     async fn ask_until_answered(
@@ -120,7 +177,7 @@ impl Proxy {
                 }
                 Asking::Unavailable => return Err(Rejection::StoreUnavailable),
                 Asking::Observed(would_be) => {
-                    line.would_be(would_be.as_str());
+                    line.would_be(would_be);
                     return self.pass_again(route, request, peer, Word::Unprotected, line).await;
                 }
             }
@@ -178,7 +235,7 @@ async fn decide(opened: Result<Opened, Unavailable>, forward: Forward, tell: one
     let observes = policy.mode == Mode::Observe;
     let rejected = |rejection: Rejection| {
         if observes {
-            Asking::Observed(rejection.word())
+            Asking::Observed(rejection.code())
         } else {
             Asking::Answered(Answer::rejected(rejection))
         }
@@ -201,18 +258,18 @@ async fn decide(opened: Result<Opened, Unavailable>, forward: Forward, tell: one
             tokio::join!(forward.execute(*claim, tell_answer), pass_on);
             return;
         }
-        Ok(Opened::Replay(..)) if observes => Asking::Observed(Word::Replayed),
+        Ok(Opened::Replay(..)) if observes => Asking::Observed(Word::Replayed.as_str()),
         Ok(Opened::Replay(saved, settled)) => {
             Asking::Answered(Answer::replay(respond::replayed(saved, settled, policy, clock::unix_millis())))
         }
         Ok(Opened::BodyNotKept(head)) => rejected(Rejection::ResultUnavailable(head)),
         Ok(Opened::Mismatch) => rejected(Rejection::KeyReused),
         Ok(Opened::Unknown(reason)) => rejected(Rejection::OutcomeUnknown(reason)),
-        Ok(Opened::InFlight) if observes => Asking::Observed(Word::InFlight),
+        Ok(Opened::InFlight) if observes => Asking::Observed(Word::InFlight.as_str()),
         Ok(Opened::InFlight) => Asking::InFlight,
         Err(error) => {
             log_unavailable(&error);
-            if observes { Asking::Observed(Word::Unprotected) } else { Asking::Unavailable }
+            if observes { Asking::Observed(Word::Unprotected.as_str()) } else { Asking::Unavailable }
         }
     };
     drop(tell.send(asking));
@@ -223,7 +280,7 @@ fn log_unavailable(error: &Unavailable) {
     tracing::warn!(error, "the key could not be claimed");
 }
 
-fn terms(policy: &Policy, timeouts: crate::upstream::Timeouts) -> Terms {
+fn terms(policy: &Policy, timeouts: Timeouts) -> Terms {
     Terms {
         retention: policy.retention(),
         claim_keep_for: policy.claim_keep_for(timeouts.connect.saturating_add(timeouts.response)),

@@ -127,7 +127,8 @@ fn end_to_end(fields: &HeaderMap, dropped: &[HeaderName]) -> HeaderMap {
     let named: Vec<&str> = connection_options(fields).collect();
     let mut kept = HeaderMap::with_capacity(fields.len() + 8);
     for (name, value) in fields {
-        let is_named = || named.iter().any(|option| option.eq_ignore_ascii_case(name.as_str()));
+        let is_named =
+            || !is_framing(name) && named.iter().any(|option| option.eq_ignore_ascii_case(name.as_str()));
         if !is_hop_by_hop(name) && !dropped.contains(name) && !is_named() {
             kept.append(name, value.clone());
         }
@@ -146,6 +147,11 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
             | "upgrade"
             | "http2-settings"
     )
+}
+
+/// Fields without which a message is another one, whatever `Connection` says of them.
+fn is_framing(name: &HeaderName) -> bool {
+    matches!(name, &header::HOST | &header::CONTENT_LENGTH)
 }
 
 /// The options of all `Connection` lines. `close` and `keep-alive` are among them and name no field that

@@ -37,7 +37,7 @@ use crate::config::{Route, Server};
 use crate::ledger::Ledger;
 use crate::protocol::scope::HashKey;
 use crate::telemetry::access::AccessLine;
-use crate::upstream::Upstream;
+use crate::upstream::{RequestBody, Upstream};
 
 pub use answer::AnswerStream;
 use respond::About;
@@ -137,7 +137,7 @@ impl Proxy {
         }
         let request = check(request)?;
         match self.road(&request, line)? {
-            Road::Open(upstream) => self.pass(upstream, request, peer, line).await,
+            Road::Open(upstream) => self.pass(upstream, request.map(RequestBody::streamed), peer, line).await,
             Road::Guarded(route) => self.guard(route, request, peer, line).await,
         }
     }
@@ -186,6 +186,7 @@ fn check(mut request: Request<Incoming>) -> Result<Request<Incoming>, Rejection>
     if request.method().as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
         return Err(Rejection::Malformed("the method is not in upper case"));
     }
+    check_target(&request)?;
     // RFC 9112 §3.2.2: the authority of an absolute-form target takes the place of Host.
     if let Some(authority) = request.uri().authority() {
         let Ok(host) = http::HeaderValue::try_from(authority.as_str()) else {
@@ -195,6 +196,18 @@ fn check(mut request: Request<Incoming>) -> Result<Request<Incoming>, Rejection>
     }
     check_host(request.headers(), request.version())?;
     Ok(request)
+}
+
+/// RFC 9112 §3.2: a path, an absolute address, or an asterisk with OPTIONS. Anything else is read by one server
+/// as one path and by the next as another.
+fn check_target(request: &Request<Incoming>) -> Result<(), Rejection> {
+    let target = request.uri();
+    let is_authority_alone = target.authority().is_some() && target.scheme().is_none();
+    let is_asterisk = target.path() == "*" && request.method() == Method::OPTIONS;
+    if is_authority_alone || !(target.path().starts_with('/') || is_asterisk) {
+        return Err(Rejection::Malformed("the request target is neither a path nor an absolute address"));
+    }
+    Ok(())
 }
 
 /// RFC 9112 §3.2: exactly one `Host`, and a valid one.

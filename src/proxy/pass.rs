@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 
 use http::header;
 use http::{HeaderMap, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
 use super::answer::AnswerStream;
@@ -16,7 +15,7 @@ use super::respond::Rejection;
 use super::{Proxy, Word};
 use crate::clock;
 use crate::telemetry::access::AccessLine;
-use crate::upstream::{AnswerBody, Broken, Buffered, RequestBody, SendError, Upstream};
+use crate::upstream::{AnswerBody, Broken, Buffered, Progress, RequestBody, SendError, Upstream};
 
 impl Proxy {
     /// Passes a request through.
@@ -25,7 +24,7 @@ impl Proxy {
     pub(super) async fn pass(
         &self,
         upstream: &Upstream,
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         peer: SocketAddr,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
@@ -38,8 +37,7 @@ impl Proxy {
             parts.headers.insert(header::CONNECTION, http::HeaderValue::from_static("upgrade"));
             parts.headers.insert(header::UPGRADE, protocol);
         }
-        let mut response =
-            self.pass_on(upstream, Request::from_parts(parts, RequestBody::Streamed(body)), line).await?;
+        let mut response = self.pass_on(upstream, Request::from_parts(parts, body), line).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(callers_side) = callers_side
         {
@@ -71,7 +69,7 @@ impl Proxy {
         parts.headers = self.headers_to_upstream(&parts.headers, peer, parts.version);
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.version = http::Version::HTTP_11;
-        let body = RequestBody::Buffered(Buffered::new(body.data, body.trailers));
+        let body = Buffered::new(body.data, body.trailers).into();
         let response = self.pass_on(upstream, Request::from_parts(parts, body), line).await?;
         line.word(word.as_str());
         let mut response = to_caller(response);
@@ -100,14 +98,17 @@ impl Proxy {
         request: Request<RequestBody>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerBody>, Rejection> {
-        let began = clock::monotonic();
-        let sent = tokio::time::timeout(upstream.timeouts().response, upstream.send(request)).await;
+        let (began, progress) = (clock::monotonic(), Progress::default());
+        let sent = tokio::select! {
+            sent = upstream.send(request, &progress) => sent,
+            () = progress.stalled_for(upstream.timeouts().response) => return Err(Rejection::PassTimedOut),
+        };
         line.upstream_took(clock::monotonic().duration_since(began));
         match sent {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => {
+            Ok(response) => Ok(response),
+            Err(error) => {
                 let rejection = match &error {
-                    SendError::NotSent(cause, _) => Rejection::UpstreamUnreachable(*cause),
+                    SendError::NotSent(cause, _) => Rejection::PassUnreached(*cause),
                     // The caller's own body broke off or was malformed, which is not the upstream's fault.
                     SendError::Unknown(Broken::CallersBody, _) => {
                         Rejection::Malformed("the body's framing is broken")
@@ -117,7 +118,6 @@ impl Proxy {
                 log_failure(&error, line);
                 Err(rejection)
             }
-            Err(_) => Err(Rejection::PassTimedOut),
         }
     }
 }

@@ -81,8 +81,10 @@ pub enum Rejection {
     },
     /// The key belongs to another request.
     KeyReused,
-    /// Nothing was sent.
+    /// Claimed, and nothing was sent.
     UpstreamUnreachable(NotSent),
+    /// Not claimed, and nothing was sent.
+    PassUnreached(NotSent),
     /// Sent without a claim, and no answer came back.
     PassBroken(Broken),
     /// Sent without a claim, and no answer came back in time.
@@ -145,6 +147,11 @@ impl Word {
 }
 
 impl Rejection {
+    /// Its code in the problem document.
+    pub fn code(&self) -> &'static str {
+        problem(self, None).code
+    }
+
     /// The word that goes with it.
     pub fn word(&self) -> Word {
         problem(self, None).word
@@ -350,6 +357,9 @@ fn problem(rejection: &Rejection, policy: Option<&Policy>) -> Problem {
                 "This key was first used with another request. A new request needs a new key.",
             )
         },
+        Rejection::PassUnreached(cause) => {
+            Problem { word: Word::None, ..problem(&Rejection::UpstreamUnreachable(*cause), policy) }
+        }
         Rejection::UpstreamUnreachable(cause) => Problem {
             retry_same_key: true,
             word: Word::Released,

@@ -85,7 +85,8 @@ fn protocol(settings: &Server) -> http1::Builder {
         // A peer's half-close is not its leaving (RFC 9112 §9.6): it may still read its answer.
         .half_close(true)
         .max_buf_size(settings.header_bytes_max.max(8192))
-        .max_headers(settings.header_count_max);
+        .max_headers(settings.header_count_max)
+        .max_header_size(settings.header_bytes_max);
     http
 }
 

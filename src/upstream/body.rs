@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::connection::Link;
+use super::progress::Progress;
 
 /// A body that is wholly in memory, with its trailers.
 #[derive(Clone, Debug, Default)]
@@ -22,11 +23,17 @@ pub struct Buffered {
 
 /// The body of a request to an upstream.
 #[derive(Debug)]
-pub enum RequestBody {
+pub struct RequestBody {
+    source: Source,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+enum Source {
     /// In memory: can be sent again.
     Buffered(Buffered),
-    /// Streamed from the caller.
-    Streamed(Incoming),
+    /// Streamed from the caller, after what was read of it already.
+    Streamed { prefix: Bytes, rest: Incoming },
 }
 
 /// The body of an upstream's answer.
@@ -76,18 +83,39 @@ impl Body for Buffered {
 }
 
 impl RequestBody {
+    /// A caller's body, streamed.
+    pub fn streamed(incoming: Incoming) -> Self {
+        Self::resumed(Bytes::new(), incoming)
+    }
+
+    /// A caller's body of which `prefix` was read already, streamed.
+    pub fn resumed(prefix: Bytes, rest: Incoming) -> Self {
+        Source::Streamed { prefix, rest }.into()
+    }
+
+    /// Tells `progress` of every piece that moves.
+    pub(super) fn watched_by(self, progress: &Progress) -> Self {
+        Self { progress: progress.clone(), ..self }
+    }
+
     /// A copy, if the body can be sent again.
     pub(super) fn replayable(&self) -> Option<Buffered> {
-        match self {
-            Self::Buffered(body) => Some(body.clone()),
-            Self::Streamed(incoming) => incoming.is_end_stream().then(Buffered::default),
+        match &self.source {
+            Source::Buffered(body) => Some(body.clone()),
+            Source::Streamed { .. } => self.is_end_stream().then(Buffered::default),
         }
     }
 }
 
 impl From<Buffered> for RequestBody {
     fn from(body: Buffered) -> Self {
-        Self::Buffered(body)
+        Source::Buffered(body).into()
+    }
+}
+
+impl From<Source> for RequestBody {
+    fn from(source: Source) -> Self {
+        Self { source, progress: Progress::default() }
     }
 }
 
@@ -99,25 +127,31 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Buffered(body) => Pin::new(body)
+        let this = self.get_mut();
+        this.progress.moved();
+        match &mut this.source {
+            Source::Buffered(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
-            Self::Streamed(incoming) => Pin::new(incoming).poll_frame(cx),
+            Source::Streamed { prefix, .. } if !prefix.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(prefix)))))
+            }
+            Source::Streamed { rest, .. } => Pin::new(rest).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Buffered(body) => body.is_end_stream(),
-            Self::Streamed(incoming) => incoming.is_end_stream(),
+        match &self.source {
+            Source::Buffered(body) => body.is_end_stream(),
+            Source::Streamed { prefix, rest } => prefix.is_empty() && rest.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Buffered(body) => body.size_hint(),
-            Self::Streamed(incoming) => incoming.size_hint(),
+        match &self.source {
+            Source::Buffered(body) => body.size_hint(),
+            Source::Streamed { prefix, rest } if prefix.is_empty() => rest.size_hint(),
+            Source::Streamed { .. } => SizeHint::default(),
         }
     }
 }

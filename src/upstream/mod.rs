@@ -6,13 +6,16 @@
 mod body;
 mod connect;
 mod connection;
+mod progress;
 
 use std::error::Error as StdError;
+use std::pin::pin;
 
+use http::header::{self, HeaderMap};
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{Request, Response};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::config;
@@ -21,6 +24,7 @@ pub use body::{AnswerBody, Buffered, RequestBody};
 use connect::{ConnectTimedOut, ResolveFailed};
 pub use connect::{Connector, Trust};
 use connection::Link;
+pub use progress::Progress;
 
 /// How often a request goes to another connection because the one it was given had died while idle.
 const STALE_RETRIES_MAX: usize = 8;
@@ -125,39 +129,58 @@ impl Upstream {
     }
 
     /// Sends a request and answers the head of its answer, with the body still to come. The request's
-    /// target is replaced by this upstream's; path and query travel as they are.
+    /// target is replaced by this upstream's; path and query travel as they are. `progress` is told when
+    /// there is a connection and when the body moves.
     ///
     /// Errors: [`SendError`] says whether the request left.
     /// Cancel safety: dropping the future closes the connection; the request may have left.
-    pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<AnswerBody>, SendError> {
+    pub async fn send(
+        &self,
+        request: Request<RequestBody>,
+        progress: &Progress,
+    ) -> Result<Response<AnswerBody>, SendError> {
         let (parts, body) = request.into_parts();
         let target = self.target(parts.uri.path_and_query())?;
         let spare = body.replayable();
-        let mut request = Request::from_parts(parts, body);
+        let mut request = Request::from_parts(parts, body.watched_by(progress));
         *request.uri_mut() = target;
         let again = spare.as_ref().map(|_| Request::from_parts(head_of(&request), ()));
-        let mut result = self.send_once(request).await;
+        let mut result = self.send_once(request, progress).await;
         let (Some(again), Some(spare)) = (again, spare) else { return result };
         for _ in 0..STALE_RETRIES_MAX {
             if !matches!(result, Err(SendError::NotSent(NotSent::ConnectionDead, _))) {
                 break;
             }
             let request = Request::from_parts(head_of(&again), spare.clone().into());
-            result = self.send_once(request).await;
+            result = self.send_once(request, progress).await;
         }
         result
     }
 
-    async fn send_once(&self, mut request: Request<RequestBody>) -> Result<Response<AnswerBody>, SendError> {
-        let captured = capture_connection(&mut request);
-        match self.client.request(request).await {
-            Ok(response) => {
+    async fn send_once(
+        &self,
+        mut request: Request<RequestBody>,
+        progress: &Progress,
+    ) -> Result<Response<AnswerBody>, SendError> {
+        let mut captured = capture_connection(&mut request);
+        let mut sending = pin!(self.client.request(request));
+        let sent = tokio::select! {
+            biased;
+            sent = &mut sending => sent,
+            () = connected(&mut captured) => {
+                progress.connected();
+                sending.await
+            }
+        };
+        match sent {
+            Ok(mut response) => {
                 let link = response.extensions().get::<Link>().cloned();
                 if link.as_ref().is_some_and(Link::was_found_dead) {
                     // What was read is a parting word of the dead connection, not the answer to a request
                     // that was never written.
                     return Err(SendError::NotSent(NotSent::ConnectionDead, "unsolicited answer".into()));
                 }
+                settle_framing(response.headers_mut())?;
                 Ok(response.map(|incoming| AnswerBody::new(incoming, link)))
             }
             Err(error) => {
@@ -186,6 +209,25 @@ fn head_of<B>(request: &Request<B>) -> http::request::Parts {
     *copy.headers_mut() = request.headers().clone();
     *copy.version_mut() = request.version();
     copy.into_parts().0
+}
+
+async fn connected(captured: &mut CaptureConnection) {
+    drop(captured.wait_for_connection_metadata().await);
+}
+
+/// RFC 9112 §6.3: a transfer coding takes the place of a length, which must not go any further. A coding
+/// that nobody here undoes would be lost together with its field.
+fn settle_framing(fields: &mut HeaderMap) -> Result<(), SendError> {
+    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if codings.next().is_some() || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+        return Err(SendError::Unknown(
+            Broken::Malformed,
+            "its transfer coding is not exactly \"chunked\"".into(),
+        ));
+    }
+    fields.remove(header::CONTENT_LENGTH);
+    Ok(())
 }
 
 fn classify(error: hyper_util::client::legacy::Error, link: Option<&Link>) -> SendError {

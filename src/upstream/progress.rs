@@ -1,0 +1,66 @@
+//! How a request gets on: connected, its body moving, or stalled.
+//!
+//! The time to answer is counted from the last byte of the request that moved, and not before there is a
+//! connection: connecting has a limit of its own.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How one request gets on. Cheap to clone; clones see the same.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    moved_at: Mutex<Option<Instant>>,
+    connected: Notify,
+}
+
+impl Progress {
+    /// Completes when the request has a connection and nothing of it has moved for `limit`.
+    pub async fn stalled_for(&self, limit: Duration) {
+        self.0.connected.notified().await;
+        loop {
+            let until = self.moved_at().unwrap_or_else(Instant::now) + limit;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    pub(super) fn connected(&self) {
+        self.moved();
+        self.0.connected.notify_one();
+    }
+
+    pub(super) fn moved(&self) {
+        *self.0.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn moved_at(&self) -> Option<Instant> {
+        *self.0.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_stalls_only_once_it_is_connected_and_nothing_moves() {
+        let (progress, second) = (Progress::default(), Duration::from_secs(1));
+        assert!(tokio::time::timeout(9 * second, progress.stalled_for(second)).await.is_err());
+        progress.connected();
+        let began = Instant::now();
+        let moving = async {
+            tokio::time::sleep(second / 2).await;
+            progress.moved();
+        };
+        tokio::join!(progress.stalled_for(second), moving);
+        assert_eq!(began.elapsed(), second + second / 2);
+    }
+}
