@@ -11,6 +11,8 @@
 mod config;
 mod conformance;
 mod embedded_store;
+mod harness;
 mod records;
 mod redis_store;
+mod road;
 mod servers;

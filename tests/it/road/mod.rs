@@ -1,0 +1,6 @@
+//! The contract, situation by situation, held against the running gateway. Each row has a test of its name.
+
+mod before_the_claim;
+mod forwarding;
+mod key_is_known;
+mod life;
