@@ -1,6 +1,9 @@
 //! The contract, situation by situation, held against the running gateway. Each row has a test of its name.
 
 mod before_the_claim;
+mod callers;
 mod forwarding;
 mod key_is_known;
 mod life;
+mod paths;
+mod problem_documents;
