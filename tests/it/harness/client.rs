@@ -45,7 +45,7 @@ impl Ask {
         self.header("Idempotency-Key", key)
     }
 
-    pub(crate) fn as_caller(self, credential: &str) -> Self {
+    pub(crate) fn caller(self, credential: &str) -> Self {
         self.header("Authorization", credential)
     }
 

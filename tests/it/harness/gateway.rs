@@ -258,6 +258,7 @@ impl Gateway {
 }
 
 impl Drop for Gateway {
+    #[expect(clippy::print_stderr, reason = "shown with the failure it explains")]
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();

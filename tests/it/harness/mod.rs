@@ -17,7 +17,7 @@ pub(crate) use client::{Ask, Client, ask, get, post};
 pub(crate) use gate::Gate;
 pub(crate) use gateway::{Gateway, GatewayPlan};
 pub(crate) use places::{Unlistened, Unresponsive};
-pub(crate) use upstream::{Received, Reply, Upstream};
+pub(crate) use upstream::{Reply, Upstream};
 pub(crate) use wire::Answer;
 
 /// After this, whatever a test waits for does not come any more.

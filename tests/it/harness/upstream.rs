@@ -184,8 +184,8 @@ impl Reply {
     /// A body in chunks, all of it.
     pub(crate) fn chunked(self, chunks: &[&str], trailers: &[(&str, &str)]) -> Self {
         let begun = chunks.iter().fold(self.begin_chunked(), |reply, chunk| reply.chunk(chunk));
-        let trailers: String = trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        begun.raw(format!("0\r\n{trailers}\r\n"))
+        let trailers: Vec<_> = trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        begun.raw(format!("0\r\n{}\r\n", trailers.concat()))
     }
 
     pub(crate) fn begin_chunked(self) -> Self {

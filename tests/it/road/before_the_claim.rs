@@ -130,7 +130,7 @@ fn a_request_without_its_part_of_the_scope_is_refused_where_callers_must_be_told
     let answer = gateway.client().send_head(&ask).read();
     assert_eq!(answer.problem(), (400, "scope-missing".into()));
     assert_eq!(upstream.executions(), 0);
-    assert_eq!(gateway.ask(&post("/payments").key("k").as_caller("Bearer a")).status, 201);
+    assert_eq!(gateway.ask(&post("/payments").key("k").caller("Bearer a")).status, 201);
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn callers_with_the_same_key_and_body_are_served_apart_and_never_see_each_others
     let gateway = GatewayPlan::before(&upstream).start();
     for round in ["executed", "replayed"] {
         for caller in ["Bearer alice", "Bearer bob", "Basic Ym9i"] {
-            let answer = gateway.ask(&post("/payments").key("k").as_caller(caller));
+            let answer = gateway.ask(&post("/payments").key("k").caller(caller));
             assert_eq!((answer.text(), answer.word().as_deref()), (format!("for {caller}"), Some(round)));
         }
     }
@@ -35,8 +35,8 @@ fn callers_with_the_same_key_and_body_are_served_apart_and_never_see_each_others
 fn callers_of_the_same_key_do_not_even_learn_that_it_is_in_use() {
     let upstream = Upstream::of_payments();
     let gateway = GatewayPlan::before(&upstream).start();
-    gateway.ask(&post("/payments").key("k").as_caller("a"));
-    let other = gateway.ask(&post("/payments").key("k").as_caller("b").body("another body"));
+    gateway.ask(&post("/payments").key("k").caller("a"));
+    let other = gateway.ask(&post("/payments").key("k").caller("b").body("another body"));
     assert_eq!(other.word().as_deref(), Some("executed"));
 }
 
@@ -45,7 +45,7 @@ fn a_caller_without_credentials_is_another_than_one_with_empty_ones() {
     let upstream = Upstream::of_payments();
     let gateway = GatewayPlan::before(&upstream).start();
     gateway.ask(&post("/payments").key("k"));
-    assert_eq!(gateway.ask(&post("/payments").key("k").as_caller("")).word().as_deref(), Some("executed"));
+    assert_eq!(gateway.ask(&post("/payments").key("k").caller("")).word().as_deref(), Some("executed"));
     assert_eq!(gateway.ask(&post("/payments").key("k")).word().as_deref(), Some("replayed"));
 }
 
@@ -53,11 +53,7 @@ fn a_caller_without_credentials_is_another_than_one_with_empty_ones() {
 fn a_shared_space_is_shared_by_all_callers() {
     let upstream = Upstream::of_payments();
     let gateway = GatewayPlan::before(&upstream).policy("scope = []").start();
-    expect_same(
-        &gateway,
-        &post("/payments").key("k").as_caller("a"),
-        &post("/payments").key("k").as_caller("b"),
-    );
+    expect_same(&gateway, &post("/payments").key("k").caller("a"), &post("/payments").key("k").caller("b"));
 }
 
 #[test]
@@ -66,7 +62,7 @@ fn a_scope_of_several_headers_needs_all_of_them_to_agree() {
     let scope = "scope = [\"header:X-Account\", \"header:X-User\"]";
     let gateway = GatewayPlan::before(&upstream).policy(scope).start();
     let of = |account, user| post("/payments").key("k").header("X-Account", account).header("X-User", user);
-    expect_same(&gateway, &of("1", "a").as_caller("old token"), &of("1", "a").as_caller("new token"));
+    expect_same(&gateway, &of("1", "a").caller("old token"), &of("1", "a").caller("new token"));
     for other in [of("1", "b"), of("2", "a"), of("1a", ""), of("", "1a"), of("a", "1")] {
         assert_eq!(gateway.ask(&other).word().as_deref(), Some("executed"));
     }
@@ -147,4 +143,17 @@ fn bodies_are_compared_byte_by_byte_unless_the_route_says_otherwise() {
     expect_mismatch(&gateway, &of("/json", "3", one), &of("/json", "3", r#"{"a":1,"b":[2,1]}"#));
     expect_mismatch(&gateway, &of("/json", "4", "{\"a\":1"), &of("/json", "4", "{\"a\": 1"));
     expect_same(&gateway, &of("/off", "5", "one"), &of("/off", "5", "quite another"));
+}
+
+#[test]
+fn callers_with_the_same_key_at_the_same_moment_each_get_their_own_answer() {
+    let upstream = Upstream::by(|request| Reply::answer(201).body(request.header("authorization").unwrap()));
+    let gateway = GatewayPlan::before(&upstream).policy("in_flight = \"wait\"").start();
+    let of = |number: usize| format!("Bearer {}", number % 50);
+    let ask = |number| post("/payments").key("k").caller(&of(number));
+    let mut clients: Vec<_> = (0..200).map(|number| gateway.send(&ask(number))).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.read().text(), of(number));
+    }
+    assert_eq!(upstream.executions_of("k"), 50);
 }

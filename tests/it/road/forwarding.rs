@@ -389,3 +389,105 @@ fn an_answer_does_not_wait_for_the_next_request_on_its_connection() {
     gate.open();
     assert_eq!(client.read().text(), "payment 2");
 }
+
+#[test]
+fn a_caller_that_leaves_while_it_is_answered_finds_the_answer_when_it_comes_again() {
+    let body = vec![b'x'; 1024 * 1024];
+    let upstream = Upstream::always(Reply::answer(201).body(&body));
+    let gateway = GatewayPlan::before(&upstream).start();
+    let mut client = gateway.send(&post("/payments").key("k"));
+    client.read_head();
+    client.leave();
+    let replay = retry(&gateway);
+    assert_eq!((replay.word().as_deref(), replay.body.len()), (Some("replayed"), body.len()));
+    assert_eq!(upstream.executions(), 1);
+}
+
+#[test]
+fn an_answer_whose_body_comes_after_the_timeout_is_kept_for_the_retry() {
+    let gate = Gate::shut();
+    let reply = Reply::answer(201).header("Content-Length", "9").end_of_head().raw("payment");
+    let upstream = Upstream::always(reply.wait(&gate).raw(" 1"));
+    let gateway = GatewayPlan::before(&upstream).upstream("response_timeout = \"200ms\"").start();
+    expect_unknown(&gateway, 504);
+    gate.open();
+    until("the late answer is kept", || retry(&gateway).status == 201);
+    assert_eq!((retry(&gateway).text(), upstream.executions()), ("payment 1".into(), 1));
+}
+
+#[test]
+fn a_late_word_that_nothing_was_processed_releases_the_key() {
+    let gate = Gate::shut();
+    let upstream = Upstream::in_turn([Reply::answer(429).body("").held_by(&gate), Reply::payment(2)]);
+    let gateway = GatewayPlan::before(&upstream).upstream("response_timeout = \"200ms\"").start();
+    expect_unknown(&gateway, 504);
+    gate.open();
+    until("the key is released", || retry(&gateway).status == 201);
+    assert_eq!(retry(&gateway).text(), "payment 2");
+}
+
+#[test]
+fn a_waiter_is_told_as_soon_as_the_outcome_is_unknown() {
+    let gate = Gate::shut();
+    let upstream = Upstream::always(Reply::default().wait(&gate).reset());
+    let plan = GatewayPlan::before(&upstream).policy("in_flight = \"wait\"").policy("wait_timeout = \"60s\"");
+    let gateway = plan.start();
+    let mut first = gateway.send(&post("/payments").key("k"));
+    upstream.request(1);
+    let mut waiting = gateway.send(&post("/payments").key("k"));
+    gate.open();
+    assert_eq!(first.read().problem(), (502, "outcome-unknown".into()));
+    assert_eq!(waiting.read().problem(), (409, "outcome-unknown".into()));
+    assert_eq!(upstream.executions(), 1);
+}
+
+#[test]
+fn waiters_for_a_key_that_is_released_run_it_one_after_the_other() {
+    let gate = Gate::shut();
+    let refused = Reply::answer(429).body("not now").held_by(&gate);
+    let upstream = Upstream::in_turn([refused, Reply::payment(2)]);
+    let gateway = GatewayPlan::before(&upstream).policy("in_flight = \"wait\"").start();
+    let mut first = gateway.send(&post("/payments").key("k"));
+    upstream.request(1);
+    let mut waiting: Vec<_> = (0..10).map(|_| gateway.send(&post("/payments").key("k"))).collect();
+    gate.open();
+    assert_eq!(first.read().status, 429);
+    for client in &mut waiting {
+        assert_eq!(client.read().text(), "payment 2");
+    }
+    assert_eq!(upstream.executions(), 2);
+}
+
+#[test]
+fn bytes_that_follow_an_answer_unasked_are_never_taken_for_the_next_answer() {
+    let forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+    let upstream = Upstream::by(move |request| Reply::payment(request.number).raw(forged));
+    let gateway = GatewayPlan::before(&upstream).server("threads = 1").start();
+    for (number, key) in (1..).zip(["a", "b", "c", "d"]) {
+        let answer = gateway.ask(&post("/payments").key(key));
+        assert_eq!(answer.text(), format!("payment {number}"));
+        assert_eq!(upstream.executions_of(key), 1);
+    }
+}
+
+#[test]
+fn a_parting_word_on_an_idle_connection_is_never_taken_for_the_next_answer() {
+    let gate = Gate::shut();
+    let parting = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let first = Reply::payment(1).wait(&gate).raw(parting).close();
+    let upstream = Upstream::in_turn([first, Reply::payment(2)]);
+    let gateway = GatewayPlan::before(&upstream).server("threads = 1").start();
+    gateway.ask(&post("/payments").key("a"));
+    gate.open();
+    until("the upstream closes", || upstream.open_connections() == 0);
+    let answer = gateway.ask(&post("/payments").key("b"));
+    assert_eq!((answer.text(), answer.word().as_deref()), ("payment 2".into(), Some("executed")));
+}
+
+#[test]
+fn an_answer_with_two_lengths_leaves_the_outcome_unknown() {
+    let twofold = Reply::answer(201).header("Content-Length", "3").header("Content-Length", "4");
+    let upstream = Upstream::always(twofold.end_of_head().raw("abcd").close());
+    let gateway = GatewayPlan::before(&upstream).start();
+    expect_unknown(&gateway, 502);
+}

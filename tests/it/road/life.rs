@@ -179,7 +179,7 @@ fn the_start_is_announced_with_what_is_protected_where_and_on_which_store() {
 fn the_log_holds_neither_keys_nor_credentials() {
     let (gate, upstream) = (Gate::shut(), Upstream::in_turn([Reply::payment(1), Reply::default().reset()]));
     let gateway = GatewayPlan::before(&upstream).logged("debug").start();
-    let ask = |key: &str| post("/payments?token=q-secret").key(key).as_caller("Bearer credential-secret");
+    let ask = |key: &str| post("/payments?token=q-secret").key(key).caller("Bearer credential-secret");
     for key in ["key-secret", "key-secret", "lost-secret", "lost-secret", "comma,secret"] {
         gateway.ask(&ask(key).header("Cookie", "cookie-secret"));
     }
@@ -188,4 +188,32 @@ fn the_log_holds_neither_keys_nor_credentials() {
     until("all is logged", || gateway.log().matches("request method").count() == 6);
     let log = gateway.log();
     assert!(!log.contains("secret"), "{log}");
+}
+
+#[test]
+fn a_stream_under_way_is_finished_before_the_end() {
+    let gate = Gate::shut();
+    let reply = Reply::answer(200).begin_chunked().chunk("one").wait(&gate).chunk("two").last_chunk();
+    let upstream = Upstream::always(reply);
+    let mut gateway = GatewayPlan::before(&upstream).start();
+    let mut client = gateway.send(&get("/stream"));
+    let head = client.read_head();
+    gateway.signal("TERM");
+    await_draining(&gateway);
+    gate.open();
+    assert_eq!(client.read_after(head).text(), "onetwo");
+    assert_eq!(gateway.exit_code(), Some(0));
+}
+
+#[test]
+fn a_request_whose_body_is_still_coming_is_finished_before_the_end() {
+    let upstream = Upstream::of_payments();
+    let mut gateway = GatewayPlan::before(&upstream).start();
+    let mut client = gateway.client();
+    let ask = post("/payments").key("k").header("Expect", "100-continue");
+    assert_eq!(client.send_head(&ask).read_head().status(), 100);
+    gateway.signal("TERM");
+    await_draining(&gateway);
+    assert_eq!(client.say(&ask.body_bytes()).read().text(), "payment 1");
+    assert_eq!(gateway.exit_code(), Some(0));
 }

@@ -3,7 +3,10 @@
 mod before_the_claim;
 mod callers;
 mod forwarding;
+mod intermediary;
 mod key_is_known;
 mod life;
 mod paths;
 mod problem_documents;
+mod several_gateways;
+mod store_down;

@@ -35,7 +35,7 @@ fn refusals_before_the_claim_are_not_worth_a_retry_and_name_no_operation() {
         (post("/payments").key("a,b"), 400, "key-invalid"),
         (keyed.clone(), 400, "scope-missing"),
         (post("//payments").key("k"), 400, "path-ambiguous"),
-        (keyed.as_caller("a").body(vec![b'x'; 2000]), 413, "request-too-large"),
+        (keyed.caller("a").body(vec![b'x'; 2000]), 413, "request-too-large"),
     ] {
         let answer = gateway.ask(&ask);
         let document = expect_well_formed(&answer, code, false);
