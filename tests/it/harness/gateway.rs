@@ -226,6 +226,17 @@ impl Gateway {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
+    /// Stops it in its tracks; its sockets stay open. [`Gateway::signal`] with `CONT` lets it go on.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+        };
+        until("every thread has stopped", || std::fs::read_dir(&tasks).unwrap().all(is_stopped));
+    }
+
     /// Kills it, as a crash or a power loss does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub(crate) use client::{Ask, Client, ask, get, post};
 pub(crate) use gate::Gate;
 pub(crate) use gateway::{Gateway, GatewayPlan};
-pub(crate) use places::{Unlistened, Unresponsive};
+pub(crate) use places::{Babel, Unlistened, Unresponsive};
 pub(crate) use upstream::{Reply, Upstream};
 pub(crate) use wire::Answer;
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
@@ -62,6 +62,8 @@ struct Seen {
     connections: Mutex<HashMap<usize, TcpStream>>,
     /// Every byte that came, on any connection.
     heard: Arc<Mutex<Vec<u8>>>,
+    /// How many bytes of answers the peers have taken.
+    sent_bytes: AtomicUsize,
     is_over: AtomicBool,
 }
 
@@ -257,6 +259,15 @@ impl Seen {
         self.requests.lock().unwrap()
     }
 
+    /// Sends piece by piece, so that it shows how much the peer takes.
+    fn send(&self, wire: &mut Wire, bytes: &[u8]) -> bool {
+        bytes.chunks(64 * 1024).all(|piece| {
+            let is_taken = wire.write(piece);
+            self.sent_bytes.fetch_add(piece.len(), Ordering::Relaxed);
+            is_taken
+        })
+    }
+
     fn receive(&self, mut request: Received) -> Received {
         let mut requests = self.requests();
         request.number = requests.len() + 1;
@@ -289,7 +300,7 @@ fn serve(mut wire: Wire, connection: usize, seen: &Seen, script: &Arc<Script>) -
         let request = seen.receive(request);
         for step in script(&request).steps {
             match step {
-                Step::Send(bytes) if wire.write(&bytes) => {}
+                Step::Send(bytes) if seen.send(&mut wire, &bytes) => {}
                 Step::Wait(latch) => latch.wait(),
                 Step::Reset => return Box::new(move || wire.reset()),
                 Step::Close | Step::Send(_) => return Box::new(move || wire.end()),

@@ -10,7 +10,7 @@ fn a_method_that_is_not_protected_passes_through_untouched_key_or_not() {
         let answer = gateway.ask(&ask("PUT", "/payments").key("k").body("x"));
         assert_eq!((answer.status, answer.word()), (201, None), "{}", answer.shown());
     }
-    assert_eq!(upstream.executions_of("k"), 2);
+    assert_eq!((upstream.request(1).method, upstream.executions_of("k")), ("PUT".into(), 2));
 }
 
 #[test]

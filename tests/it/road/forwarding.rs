@@ -1,7 +1,7 @@
 //! What comes of a forward: the caller's answer, the record, and what a retry then meets.
 
 use crate::harness::{
-    Answer, Gate, Gateway, GatewayPlan, Reply, Unlistened, Unresponsive, Upstream, get, post, until,
+    Answer, Babel, Gate, Gateway, GatewayPlan, Reply, Unlistened, Unresponsive, Upstream, post, until,
 };
 
 fn retry(gateway: &Gateway) -> Answer {
@@ -55,15 +55,13 @@ fn a_name_that_does_not_resolve_releases_the_key() {
 
 #[test]
 fn a_handshake_that_fails_releases_the_key() {
-    let speaks_no_tls = Upstream::of_payments();
-    let gateway = GatewayPlan::before_url(&speaks_no_tls.url().replace("http://", "https://"));
-    let gateway = gateway.upstream("connect_timeout = \"500ms\"").start();
+    let babel = Babel::port();
+    let gateway = GatewayPlan::before_url(&babel.https_url()).start();
     for _ in 0..2 {
         let answer = retry(&gateway);
-        assert_eq!(answer.problem().1, "upstream-unreachable", "{}", answer.shown());
+        assert_eq!(answer.problem(), (502, "upstream-unreachable".into()));
         assert_eq!(answer.word().as_deref(), Some("released"));
     }
-    assert_eq!(speaks_no_tls.executions(), 0);
 }
 
 #[test]
@@ -153,21 +151,6 @@ fn an_answer_cut_short_leaves_the_outcome_unknown() {
 }
 
 #[test]
-fn a_streamed_answer_cut_short_is_cut_short_for_the_caller_too_and_its_outcome_is_unknown() {
-    let gate = Gate::shut();
-    let long = "x".repeat(3000);
-    let upstream = Upstream::always(Reply::answer(200).begin_chunked().chunk(&long).wait(&gate).close());
-    let gateway = GatewayPlan::before(&upstream).policy("response_body_max = \"1KiB\"").start();
-    let mut client = gateway.send(&post("/payments").key("k"));
-    let head = client.read_head();
-    gate.open();
-    let first = client.read_after(head);
-    assert_eq!((first.status, first.is_whole), (200, false));
-    assert_eq!(retry(&gateway).problem(), (409, "outcome-unknown".into()));
-    assert_eq!(upstream.executions(), 1);
-}
-
-#[test]
 fn an_answer_that_comes_after_the_timeout_is_kept_for_the_retry() {
     let gate = Gate::shut();
     let upstream = Upstream::always(Reply::payment(1).held_by(&gate));
@@ -197,7 +180,7 @@ fn nobody_listens_for_an_answer_after_the_window_for_late_ones() {
 
 #[test]
 fn interim_answers_are_consumed_and_never_stored() {
-    let early = Reply::answer(103).header("Link", "</style.css>").end_of_head();
+    let early = Reply::answer(100).end_of_head().status(103).header("Link", "</style.css>").end_of_head();
     let upstream = Upstream::always(early.status(102).end_of_head().status(201).body("payment 1"));
     let gateway = GatewayPlan::before(&upstream).start();
     for word in ["executed", "replayed"] {
@@ -250,45 +233,6 @@ fn server_errors_leave_the_outcome_unknown_where_the_route_says_so() {
 }
 
 #[test]
-fn an_answer_too_large_to_keep_streams_through_and_leaves_a_record_without_a_body() {
-    let long = "x".repeat(3000);
-    let upstream = Upstream::always(Reply::answer(200).chunked(&[&long, &long], &[]));
-    let gateway = GatewayPlan::before(&upstream).policy("response_body_max = \"1KiB\"").start();
-    let first = retry(&gateway);
-    assert_eq!((first.body.len(), first.is_whole), (6000, true));
-    assert_eq!(retry(&gateway).problem(), (409, "result-unavailable".into()));
-    assert_eq!(upstream.executions(), 1);
-}
-
-#[test]
-fn an_event_stream_arrives_piece_by_piece_and_leaves_a_record_without_a_body() {
-    let gate = Gate::shut();
-    let events =
-        Reply::answer(200).header("Content-Type", "text/event-stream; charset=utf-8").begin_chunked();
-    let upstream =
-        Upstream::always(events.chunk("data: 1\n\n").wait(&gate).chunk("data: 2\n\n").last_chunk());
-    let gateway = GatewayPlan::before(&upstream).start();
-    let mut client = gateway.send(&post("/payments").key("k"));
-    let head = client.read_head();
-    assert_eq!(client.wire().chunk().unwrap(), b"data: 1\n\n");
-    assert_eq!(retry(&gateway).problem(), (409, "in-flight".into()));
-    gate.open();
-    assert_eq!(client.read_after(head).text(), "data: 2\n\n");
-    until("the stream is recorded", || retry(&gateway).problem().1 == "result-unavailable");
-    assert_eq!(upstream.executions(), 1);
-}
-
-#[test]
-fn an_answer_that_lasts_until_the_connection_ends_is_not_kept() {
-    let upstream = Upstream::always(Reply::answer(200).until_close("perhaps all"));
-    let gateway = GatewayPlan::before(&upstream).start();
-    let first = retry(&gateway);
-    assert_eq!((first.text(), first.is_whole), ("perhaps all".into(), true));
-    until("the answer is recorded", || retry(&gateway).problem().1 == "result-unavailable");
-    assert_eq!(upstream.executions(), 1);
-}
-
-#[test]
 fn a_change_of_protocol_that_nobody_asked_for_leaves_the_outcome_unknown() {
     let switching = Reply::answer(101).header("Connection", "upgrade").header("Upgrade", "x").end_of_head();
     let upstream = Upstream::always(switching);
@@ -313,21 +257,6 @@ fn the_answer_to_a_caller_that_left_is_kept_for_its_retry() {
 }
 
 #[test]
-fn the_stream_to_a_caller_that_left_is_followed_to_its_end_and_recorded() {
-    let gate = Gate::shut();
-    let long = "x".repeat(3000);
-    let reply = Reply::answer(200).begin_chunked().chunk(&long).wait(&gate).chunk(&long).last_chunk();
-    let upstream = Upstream::always(reply);
-    let gateway = GatewayPlan::before(&upstream).policy("response_body_max = \"1KiB\"").start();
-    let mut client = gateway.send(&post("/payments").key("k"));
-    client.read_head();
-    client.leave();
-    gate.open();
-    until("the stream is recorded", || retry(&gateway).problem().1 == "result-unavailable");
-    assert_eq!(upstream.executions(), 1);
-}
-
-#[test]
 fn a_caller_that_ends_its_side_after_its_request_still_gets_its_answer() {
     let gate = Gate::shut();
     let upstream = Upstream::always(Reply::payment(1).held_by(&gate));
@@ -339,31 +268,6 @@ fn a_caller_that_ends_its_side_after_its_request_still_gets_its_answer() {
         gate.open();
         assert_eq!(client.read().text(), "payment 1");
     }
-}
-
-#[test]
-fn an_unprotected_stream_arrives_piece_by_piece() {
-    let gate = Gate::shut();
-    let upstream = Upstream::always(
-        Reply::answer(200).begin_chunked().chunk("one").wait(&gate).chunk("two").last_chunk(),
-    );
-    let gateway = GatewayPlan::before(&upstream).start();
-    let mut client = gateway.send(&get("/stream"));
-    let head = client.read_head();
-    assert_eq!(client.wire().chunk().unwrap(), b"one");
-    gate.open();
-    assert_eq!(client.read_after(head).text(), "two");
-}
-
-#[test]
-fn an_unprotected_upload_arrives_piece_by_piece() {
-    let upstream = Upstream::by(|request| Reply::answer(200).body(&request.body));
-    let gateway = GatewayPlan::before(&upstream).start();
-    let mut client = gateway.client();
-    client.send_head(&post("/upload").chunked(&[], &[])).say(b"3\r\none\r\n");
-    upstream.await_bytes(b"one");
-    client.say(b"3\r\ntwo\r\n0\r\n\r\n");
-    assert_eq!(client.read().text(), "onetwo");
 }
 
 #[test]
@@ -490,4 +394,25 @@ fn an_answer_with_two_lengths_leaves_the_outcome_unknown() {
     let upstream = Upstream::always(twofold.end_of_head().raw("abcd").close());
     let gateway = GatewayPlan::before(&upstream).start();
     expect_unknown(&gateway, 502);
+}
+
+#[test]
+fn an_interim_answer_and_then_nothing_leaves_the_outcome_unknown() {
+    let upstream = Upstream::always(Reply::answer(103).end_of_head().close());
+    let gateway = GatewayPlan::before(&upstream).start();
+    expect_unknown(&gateway, 502);
+}
+
+#[test]
+fn an_upstream_that_closes_after_every_answer_without_a_word_never_runs_a_request_twice() {
+    let upstream = Upstream::by(|request| Reply::payment(request.number).close());
+    let gateway = GatewayPlan::before(&upstream).server("threads = 1").start();
+    for number in 0..300 {
+        let key = format!("k{number}");
+        let answer = gateway.ask(&post("/payments").key(&key));
+        // The end may cross the request: then nobody knows, and the gateway says so.
+        assert!([201, 502].contains(&answer.status), "{}", answer.shown());
+        let executions = upstream.executions_of(&key);
+        assert!(executions == 1 || (executions == 0 && answer.status == 502), "{executions} of {key}");
+    }
 }

@@ -10,3 +10,4 @@ mod paths;
 mod problem_documents;
 mod several_gateways;
 mod store_down;
+mod streams;

@@ -152,7 +152,7 @@ fn a_gateway_frozen_for_longer_than_its_session_lives_runs_nothing_twice_and_its
     let (redis, gate) = (RedisServer::start(), Gate::shut());
     let upstream = Upstream::always(Reply::payment(1).held_by(&gate));
     let (owner, other, mut client) = with_one_in_flight(&sharing(&redis, &upstream), &upstream);
-    owner.signal("STOP");
+    owner.freeze();
     let retry = || other.ask(&post("/payments").key("k"));
     until("its session lapses", || retry().problem().1 == "outcome-unknown");
     gate.open();
@@ -171,7 +171,7 @@ fn a_frozen_gateway_takes_no_request_before_it_is_known_to_live_again() {
     let upstream = Upstream::of_payments();
     let plan = sharing(&redis, &upstream);
     let (frozen, other) = (plan.start(), plan.start());
-    frozen.signal("STOP");
+    frozen.freeze();
     let mut client = frozen.send(&post("/payments").key("k"));
     until("its session lapses", || sessions(&redis) == 1);
     assert_eq!(other.ask(&post("/payments").key("k")).text(), "payment 1");
@@ -204,6 +204,25 @@ fn gateways_of_different_namespaces_know_nothing_of_each_other() {
     let two = sharing(&redis, &upstream).store_line("namespace = \"two\"").start();
     for gateway in [&one, &two] {
         assert_eq!(gateway.ask(&post("/payments").key("k")).word().as_deref(), Some("executed"));
+    }
+    assert_eq!(upstream.executions(), 2);
+}
+
+#[test]
+fn a_frozen_owner_whose_claim_was_taken_over_does_not_overwrite_its_successor() {
+    let (redis, gate) = (RedisServer::start(), Gate::shut());
+    let upstream = Upstream::in_turn([Reply::payment(1).held_by(&gate), Reply::payment(2)]);
+    let plan = sharing(&redis, &upstream).policy("on_unknown = \"retry\"").store_line("local_cache = \"0\"");
+    let (owner, other, mut client) = with_one_in_flight(&plan, &upstream);
+    owner.freeze();
+    let retry = || other.ask(&post("/payments").key("k"));
+    until("the claim is taken over", || retry().text() == "payment 2");
+    gate.open();
+    owner.signal("CONT");
+    let first = client.read();
+    assert_eq!((first.text(), first.word().as_deref()), ("payment 1".into(), Some("unstored")));
+    for gateway in [&other, &owner] {
+        assert_eq!(gateway.ask(&post("/payments").key("k")).text(), "payment 2");
     }
     assert_eq!(upstream.executions(), 2);
 }

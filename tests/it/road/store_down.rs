@@ -167,3 +167,17 @@ fn a_route_that_observes_forwards_everything_and_logs_what_would_have_been() {
         until("it is logged", || gateway.log().contains(would_be));
     }
 }
+
+#[tokio::test]
+async fn an_answer_is_put_back_where_the_store_forgot_the_claim() {
+    let (redis, gate) = (RedisServer::start(), Gate::shut());
+    let upstream = Upstream::always(Reply::payment(1).held_by(&gate));
+    let gateway = on(&redis, &upstream).store_line("local_cache = \"0\"").start();
+    let mut client = gateway.send(&post("/payments").key("k"));
+    upstream.request(1);
+    redis.text("FLUSHALL").await;
+    gate.open();
+    assert_eq!(client.read().text(), "payment 1");
+    assert_eq!(gateway.ask(&post("/payments").key("k")).word().as_deref(), Some("replayed"));
+    assert_eq!(upstream.executions(), 1);
+}
