@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 use super::PATIENCE;
 use super::gate::{Gate, Latch};
@@ -115,6 +116,17 @@ impl Upstream {
         let (requests, _) =
             self.seen.bell.wait_timeout_while(self.seen.requests(), PATIENCE, waiting).unwrap();
         requests.get(number - 1).cloned().unwrap_or_else(|| panic!("no request {number} was received"))
+    }
+
+    /// How many bytes of answers were taken by the time that no more are.
+    pub(crate) fn sent_bytes_at_rest(&self) -> usize {
+        let mut before = 0;
+        super::until("the peer takes no more", || {
+            thread::sleep(Duration::from_millis(200));
+            let sent = self.seen.sent_bytes.load(Ordering::Relaxed);
+            sent > 0 && std::mem::replace(&mut before, sent) == sent
+        });
+        before
     }
 
     /// How many connections are open.

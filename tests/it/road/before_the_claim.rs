@@ -255,3 +255,53 @@ fn a_request_to_no_route_and_no_default_upstream_is_not_found() {
     assert_eq!(gateway.ask(&get("/elsewhere")).problem(), (404, "no-route".into()));
     assert_eq!(gateway.ask(&post("/payments").key("k")).status, 201);
 }
+
+#[test]
+fn a_key_with_a_control_byte_never_reaches_the_upstream() {
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).start();
+    for byte in [0x00_u8, 0x01, 0x1b, 0x7f] {
+        let ask = post("/payments").header("Idempotency-Key", [b'a', byte, b'b']);
+        assert_eq!(gateway.ask(&ask).status, 400, "{byte:#x}");
+    }
+    assert_eq!(upstream.executions(), 0);
+}
+
+#[test]
+fn broken_framing_ends_the_connection_and_nothing_of_it_reaches_the_upstream() {
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).start();
+    let head = "POST /payments HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\n";
+    for rest in [
+        "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        "Content-Length: 3, 4\r\n\r\nabcd",
+        "Content-Length: +3\r\n\r\nabc",
+        "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: gzip\r\n\r\nabc",
+        "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n-1\r\nabc\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabcX\r\n0\r\n\r\n",
+        "Content-Length: 3\r\n folded\r\n\r\nabc",
+        "Host: b\r\nContent-Length: 3\r\n\r\nabc",
+    ] {
+        let mut client = gateway.client();
+        client.say(format!("{head}{rest}").as_bytes());
+        let answer = client.read();
+        assert_eq!(answer.status, 400, "{rest:?}: {}", answer.shown());
+        assert!(client.wire().is_at_end(), "{rest:?}: the connection goes on");
+    }
+    assert_eq!(upstream.executions(), 0);
+}
+
+#[test]
+fn two_framings_at_once_are_read_as_chunks_and_end_the_connection() {
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).start();
+    let mut client = gateway.client();
+    client.say(b"POST /payments HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nContent-Length: 60\r\n");
+    client.say(b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nPOST /payments HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.read().text(), "payment 1");
+    assert!(client.wire().is_at_end(), "RFC 9112 section 6.1: the connection is not to be trusted further");
+    assert_eq!((upstream.executions(), upstream.request(1).body.len()), (1, 0));
+}

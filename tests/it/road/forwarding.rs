@@ -416,3 +416,21 @@ fn an_upstream_that_closes_after_every_answer_without_a_word_never_runs_a_reques
         assert!(executions == 1 || (executions == 0 && answer.status == 502), "{executions} of {key}");
     }
 }
+
+#[test]
+fn an_answer_does_not_wait_for_the_rest_of_the_next_request() {
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).start();
+    let first = [post("/payments").key("a").head_bytes(), post("/payments").body_bytes()].concat();
+    let mut client = gateway.client();
+    client.say(&[&first[..], b"POST /paym"].concat());
+    assert_eq!(client.read().text(), "payment 1");
+}
+
+#[test]
+fn a_handshake_that_fails_is_told_as_such() {
+    let babel = Babel::port();
+    let gateway = GatewayPlan::before_url(&babel.https_url()).start();
+    let answer = retry(&gateway);
+    assert_eq!(answer.header("proxy-status").as_deref(), Some("onceway; error=tls_protocol_error"));
+}

@@ -196,3 +196,63 @@ fn a_caller_that_does_not_finish_its_head_or_body_is_not_waited_for() {
     assert!(slow_body.wire().is_at_end());
     assert_eq!(upstream.executions(), 0);
 }
+
+#[test]
+fn a_head_that_is_too_large_or_has_too_many_fields_is_refused() {
+    let upstream = Upstream::of_payments();
+    let limits = "header_bytes_max = \"8KiB\"\nheader_count_max = 20";
+    let gateway = GatewayPlan::before(&upstream).server(limits).start();
+    let large = post("/payments").key("k").header("X-Large", vec![b'x'; 20_000]);
+    let many = (0..30).fold(post("/payments").key("k"), |ask, _| ask.header("X-Many", "1"));
+    for ask in [large, many] {
+        assert_eq!(gateway.ask(&ask).status, 431);
+    }
+    assert_eq!(upstream.executions(), 0);
+}
+
+#[test]
+fn fields_of_one_hop_in_answers_and_trailers_end_here() {
+    let reply = Reply::answer(200)
+        .header("Connection", "X-One")
+        .header("X-One", "1")
+        .header("Keep-Alive", "timeout=5")
+        .header("Proxy-Authenticate", "Basic")
+        .header("Trailer", "X-Sum, Connection")
+        .chunked(&["body"], &[("X-Sum", "42"), ("Connection", "close"), ("Content-Length", "9")]);
+    let upstream = Upstream::always(reply);
+    let gateway = GatewayPlan::before(&upstream).start();
+    for ask in down_both_roads(&post("/payments").header("TE", "trailers")) {
+        let answer = gateway.ask(&ask);
+        for name in ["x-one", "keep-alive"] {
+            assert_eq!(answer.header(name), None, "{name}");
+        }
+        let names: Vec<_> = answer.trailers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["x-sum"]);
+    }
+}
+
+#[test]
+fn trailers_of_one_hop_in_requests_end_here() {
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).start();
+    let trailers = [("X-Sum", "42"), ("Connection", "close"), ("Host", "b"), ("Content-Length", "9")];
+    let ask = post("/payments").header("Trailer", "X-Sum, Connection, Host").chunked(&["body"], &trailers);
+    for (number, ask) in (1..).zip(down_both_roads(&ask)) {
+        gateway.ask(&ask);
+        let received = upstream.request(number);
+        let names: Vec<_> = received.trailers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        assert_eq!(names, ["x-sum"]);
+    }
+}
+
+#[test]
+fn the_last_permitted_hop_answers_itself() {
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).start();
+    for method in ["OPTIONS", "TRACE"] {
+        gateway.ask(&ask(method, "/elsewhere").header("Max-Forwards", "0"));
+        assert_eq!(upstream.executions(), 0, "{method}");
+    }
+    gateway.ask(&ask("OPTIONS", "/elsewhere").header("Max-Forwards", "3"));
+    assert_eq!(upstream.request(1).header("max-forwards").as_deref(), Some("2"));
+}

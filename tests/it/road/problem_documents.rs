@@ -149,3 +149,14 @@ fn the_callers_request_id_is_taken_over_and_otherwise_made_up() {
         (0..3).map(|_| gateway.ask(&post("/payments")).document()["request_id"].to_string()).collect();
     assert_eq!(made.len(), 3);
 }
+
+#[test]
+fn what_was_never_claimed_is_not_said_to_be_released() {
+    let nobody = Unlistened::port();
+    let gateway = GatewayPlan::before_url(&nobody.url()).start();
+    for ask in [post("/payments"), get("/elsewhere")] {
+        let answer = gateway.ask(&ask);
+        assert_eq!(answer.problem(), (502, "upstream-unreachable".into()));
+        assert_ne!(answer.word().as_deref(), Some("released"));
+    }
+}

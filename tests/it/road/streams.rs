@@ -99,3 +99,17 @@ fn an_unprotected_upload_arrives_piece_by_piece() {
     client.say(b"3\r\ntwo\r\n0\r\n\r\n");
     assert_eq!(client.read().text(), "onetwo");
 }
+
+#[test]
+fn a_long_answer_waits_for_a_slow_caller_instead_of_piling_up() {
+    const LENGTH: usize = 64 * 1024 * 1024;
+    for ask in [get("/stream"), post("/payments").key("k")] {
+        let upstream = Upstream::always(Reply::answer(200).body(vec![b'x'; LENGTH]));
+        let gateway = GatewayPlan::before(&upstream).start();
+        let mut client = gateway.send(&ask);
+        let head = client.read_head();
+        let taken = upstream.sent_bytes_at_rest();
+        assert!(taken < LENGTH, "{taken} bytes were taken that nobody read");
+        assert_eq!(client.read_after(head).body.len(), LENGTH);
+    }
+}
