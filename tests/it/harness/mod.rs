@@ -1,0 +1,38 @@
+//! What a test of the whole gateway is made of: the real binary before a scripted upstream, and a client that
+//! says exactly the bytes it is told to.
+//!
+//! Read `gateway.rs` (the process), `upstream.rs` (who is protected), `client.rs` (who asks), `wire.rs` (the
+//! bytes between them). Everything here has a deadline, so that a gateway that hangs fails a test.
+
+mod client;
+mod gate;
+mod gateway;
+mod places;
+mod upstream;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use client::{Ask, Client, ask, get, post};
+pub(crate) use gate::Gate;
+pub(crate) use gateway::{Gateway, GatewayPlan};
+pub(crate) use places::{Babel, Unlistened, Unresponsive};
+pub(crate) use upstream::{Reply, Upstream};
+pub(crate) use wire::Answer;
+
+/// After this, whatever a test waits for does not come any more.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks again and again until `holds`, and fails when the patience ends.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own deadline")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
