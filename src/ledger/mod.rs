@@ -103,6 +103,13 @@ pub struct Terms {
 pub enum Opened {
     /// Forward: the claim is yours.
     Execute(Box<Claim>),
+    /// Do not: this is known of the key.
+    Known(Known),
+}
+
+/// What is known of a key that somebody else has claimed.
+#[derive(Debug)]
+pub enum Known {
     /// Answer with the first answer.
     Replay(SavedResponse, Settled),
     /// The first answer is known, its body is not.
@@ -172,8 +179,8 @@ impl Ledger {
     /// Cancel safety: none. Dropping the future may leave a claim that nobody works on, which reads as
     /// unknown. Run it in a tracked task.
     pub async fn open(&self, question: &Question) -> Result<Opened, Unavailable> {
-        if let Some(opened) = self.remembered(question) {
-            return Ok(opened);
+        if let Some(known) = self.recall(question) {
+            return Ok(Opened::Known(known));
         }
         if !self.shared.sessions.is_fresh() {
             return Err(Unavailable::SessionLapsed);
@@ -196,17 +203,21 @@ impl Ledger {
                         Swapped::Changed | Swapped::Absent => {}
                     }
                 }
-                Judged::As(Verdict::Replay(saved, settled), _) => return Ok(Opened::Replay(saved, settled)),
-                Judged::As(Verdict::BodyNotKept(head), _) => return Ok(Opened::BodyNotKept(head)),
-                Judged::As(Verdict::Mismatch, _) => return Ok(Opened::Mismatch),
-                Judged::As(Verdict::InFlight(_), _) => return Ok(Opened::InFlight),
-                Judged::As(Verdict::Unknown(reason), _) => return Ok(Opened::Unknown(reason)),
+                Judged::As(Verdict::Replay(saved, settled), _) => {
+                    return Ok(Opened::Known(Known::Replay(saved, settled)));
+                }
+                Judged::As(Verdict::BodyNotKept(head), _) => {
+                    return Ok(Opened::Known(Known::BodyNotKept(head)));
+                }
+                Judged::As(Verdict::Mismatch, _) => return Ok(Opened::Known(Known::Mismatch)),
+                Judged::As(Verdict::InFlight(_), _) => return Ok(Opened::Known(Known::InFlight)),
+                Judged::As(Verdict::Unknown(reason), _) => return Ok(Opened::Known(Known::Unknown(reason))),
                 Judged::GoneMeanwhile => {}
             }
             seen = self.insert(question, &claim, &live).await?;
         }
         // Sixteen others came first in a row; the caller may ask again.
-        Ok(Opened::InFlight)
+        Ok(Opened::Known(Known::InFlight))
     }
 
     /// Waits until the record is no longer in flight, or until `deadline`.
@@ -294,12 +305,14 @@ impl Ledger {
         Opened::Execute(Box::new(Claim::new(self.clone(), question, record, live, asked_at)))
     }
 
-    fn remembered(&self, question: &Question) -> Option<Opened> {
+    /// What this process remembers of the key, without asking the store. An answer never changes, so it
+    /// holds until its retention ends.
+    pub fn recall(&self, question: &Question) -> Option<Known> {
         let record = self.shared.answers.find(&question.key)?;
         match machine::judge(Seen::Record(Box::new(record)), &question.asked, Owner::Working) {
-            Verdict::Replay(saved, settled) => Some(Opened::Replay(saved, settled)),
-            Verdict::BodyNotKept(head) => Some(Opened::BodyNotKept(head)),
-            Verdict::Mismatch => Some(Opened::Mismatch),
+            Verdict::Replay(saved, settled) => Some(Known::Replay(saved, settled)),
+            Verdict::BodyNotKept(head) => Some(Known::BodyNotKept(head)),
+            Verdict::Mismatch => Some(Known::Mismatch),
             Verdict::Execute | Verdict::Reclaim(_) | Verdict::InFlight(_) | Verdict::Unknown(_) => None,
         }
     }
@@ -354,7 +367,7 @@ impl Ledger {
     }
 
     async fn is_in_flight(&self, question: &Question) -> Result<bool, Unavailable> {
-        if self.remembered(question).is_some() {
+        if self.recall(question).is_some() {
             return Ok(false);
         }
         let seen = self.timed(self.store.fetch(&question.key)).await?;

@@ -76,7 +76,10 @@ impl StorageKey {
 
 impl fmt::Display for StorageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // By hand: formatting each byte cost a fifth of a first request's instructions.
+        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let text: String = digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect();
+        f.write_str(&text)
     }
 }
 

@@ -10,7 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::upstream::{AnswerBody, Buffered};
+use super::headers;
+use crate::upstream::{AnswerBody, Buffered, with_trailers};
 
 /// An answer's body on its way to the caller.
 #[derive(Debug)]
@@ -75,7 +76,10 @@ impl Body for AnswerStream {
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
             Source::Passing(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+                let passed = |frame| with_trailers(frame, headers::trailers);
+                Pin::new(body)
+                    .poll_frame(cx)
+                    .map(|frame| frame.map(|frame| frame.map(passed).map_err(Into::into)))
             }
             Source::Pumped(pieces) => pieces.poll_recv(cx).map(|piece| match piece {
                 Some(Piece::Frame(frame)) => Some(Ok(frame)),

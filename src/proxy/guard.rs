@@ -16,9 +16,10 @@ use super::answer::AnswerStream;
 use super::body::{self, NotReceived, WholeBody};
 use super::execute::{Answer, Forward};
 use super::respond::{self, Rejection, Word};
+use super::{headers, pass};
 use crate::clock;
 use crate::config::Route;
-use crate::ledger::{Opened, Question, Terms, Unavailable, Waited};
+use crate::ledger::{Claim, Known, Opened, Question, Terms, Unavailable, Waited};
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::machine::Asked;
 use crate::protocol::policy::{InFlightMode, Mode, OnStoreError, Policy};
@@ -51,11 +52,11 @@ impl Proxy {
         let admission = match admit::admit(policy, request.headers()) {
             Ok(admission) => admission,
             Err(rejection) => {
-                return self.refuse(route, rejection, request.map(RequestBody::streamed), peer, line).await;
+                return self.refuse(route, rejection, request.map(pass::streamed), peer, line).await;
             }
         };
         if matches!(admission, Admission::Unkeyed) {
-            let request = request.map(RequestBody::streamed);
+            let request = request.map(pass::streamed);
             return self.pass_marked(upstream, request, peer, Word::None, line).await;
         }
         let (parts, incoming) = request.into_parts();
@@ -64,7 +65,8 @@ impl Proxy {
                 Ok(body) => body,
                 Err(NotReceived::TooLarge { prefix, rest }) => {
                     let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
-                    let request = Request::from_parts(parts, RequestBody::resumed(prefix, rest));
+                    let request =
+                        Request::from_parts(parts, RequestBody::streamed(prefix, rest, headers::trailers));
                     return self.refuse(route, rejection, request, peer, line).await;
                 }
                 Err(NotReceived::Rejected(rejection)) => return Err(rejection),
@@ -194,7 +196,10 @@ impl Proxy {
         peer: SocketAddr,
         request_id: &str,
     ) -> Asking {
-        let (tell, told) = oneshot::channel();
+        if let Some(known) = self.ledger.recall(question) {
+            return told(known, &route.policy);
+        }
+        let (tell, answered) = oneshot::channel();
         let forward = Forward {
             proxy: self.clone(),
             upstream: match self.upstream_of(route) {
@@ -207,12 +212,13 @@ impl Proxy {
             request_id: request_id.to_owned(),
         };
         let (ledger, question) = (self.ledger.clone(), Arc::clone(question));
-        self.shared.exchanges.spawn(async move {
+        // Boxed: a task is moved about before it runs, and this one is large.
+        self.shared.exchanges.spawn(Box::pin(async move {
             let opened = ledger.open(&question).await;
             decide(opened, forward, tell).await;
-        });
+        }));
         // The task is gone without an answer only if it panicked; what it claimed reads as unknown.
-        told.await.unwrap_or_else(|_| Asking::Answered(Answer::rejected(Rejection::Internal)))
+        answered.await.unwrap_or_else(|_| Asking::Answered(Answer::rejected(Rejection::Internal)))
     }
 
     async fn pass_again(
@@ -231,48 +237,56 @@ impl Proxy {
 
 /// The one match on the verdict.
 async fn decide(opened: Result<Opened, Unavailable>, forward: Forward, tell: oneshot::Sender<Asking>) {
-    let policy = &forward.route.policy;
-    let observes = policy.mode == Mode::Observe;
-    let rejected = |rejection: Rejection| {
-        if observes {
-            Asking::Observed(rejection.code())
-        } else {
-            Asking::Answered(Answer::rejected(rejection))
-        }
-    };
     let asking = match opened {
-        Ok(Opened::Execute(claim)) => {
-            let request_id = forward.request_id.clone();
-            let (tell_answer, answer) = oneshot::channel();
-            let pass_on = async {
-                if let Ok(answer) = answer.await
-                    && let Err(Asking::Answered(answer)) = tell.send(Asking::Answered(answer))
-                {
-                    tracing::info!(
-                        request_id,
-                        idempotency = answer.word().as_str(),
-                        "the caller had left when its request was done"
-                    );
-                }
-            };
-            tokio::join!(forward.execute(*claim, tell_answer), pass_on);
-            return;
-        }
-        Ok(Opened::Replay(..)) if observes => Asking::Observed(Word::Replayed.as_str()),
-        Ok(Opened::Replay(saved, settled)) => {
-            Asking::Answered(Answer::replay(respond::replayed(saved, settled, policy, clock::unix_millis())))
-        }
-        Ok(Opened::BodyNotKept(head)) => rejected(Rejection::ResultUnavailable(head)),
-        Ok(Opened::Mismatch) => rejected(Rejection::KeyReused),
-        Ok(Opened::Unknown(reason)) => rejected(Rejection::OutcomeUnknown(reason)),
-        Ok(Opened::InFlight) if observes => Asking::Observed(Word::InFlight.as_str()),
-        Ok(Opened::InFlight) => Asking::InFlight,
+        Ok(Opened::Execute(claim)) => return execute(*claim, forward, tell).await,
+        Ok(Opened::Known(known)) => told(known, &forward.route.policy),
         Err(error) => {
             log_unavailable(&error);
-            if observes { Asking::Observed(Word::Unprotected.as_str()) } else { Asking::Unavailable }
+            match forward.route.policy.mode {
+                Mode::Observe => Asking::Observed(Word::Unprotected.as_str()),
+                Mode::Enforce => Asking::Unavailable,
+            }
         }
     };
+    // A caller that has gone needs no telling.
     drop(tell.send(asking));
+}
+
+/// What a caller is told whose key is somebody else's claim.
+fn told(known: Known, policy: &Policy) -> Asking {
+    let rejection = match known {
+        Known::Replay(..) if policy.mode == Mode::Observe => {
+            return Asking::Observed(Word::Replayed.as_str());
+        }
+        Known::Replay(saved, settled) => {
+            let replay = respond::replayed(saved, settled, policy, clock::unix_millis());
+            return Asking::Answered(Answer::replay(replay));
+        }
+        Known::InFlight if policy.mode == Mode::Enforce => return Asking::InFlight,
+        Known::InFlight => Rejection::InFlight,
+        Known::BodyNotKept(head) => Rejection::ResultUnavailable(head),
+        Known::Mismatch => Rejection::KeyReused,
+        Known::Unknown(reason) => Rejection::OutcomeUnknown(reason),
+    };
+    match policy.mode {
+        Mode::Observe => Asking::Observed(rejection.word().as_str()),
+        Mode::Enforce => Asking::Answered(Answer::rejected(rejection)),
+    }
+}
+
+/// Executes the claim and passes the answer on while the execution sees the record to its end.
+async fn execute(claim: Claim, forward: Forward, tell: oneshot::Sender<Asking>) {
+    let request_id = forward.request_id.clone();
+    let (tell_answer, answer) = oneshot::channel();
+    let pass_on = async {
+        if let Ok(answer) = answer.await
+            && let Err(Asking::Answered(answer)) = tell.send(Asking::Answered(answer))
+        {
+            let idempotency = answer.word().as_str();
+            tracing::info!(request_id, idempotency, "the caller had left when its request was done");
+        }
+    };
+    tokio::join!(forward.execute(claim, tell_answer), pass_on);
 }
 
 fn log_unavailable(error: &Unavailable) {

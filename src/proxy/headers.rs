@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Response, Version};
+use http::{Method, Request, Response, Version};
 
 use crate::config::Forwarded;
 use crate::protocol::saved::{FieldLines, SavedHead};
@@ -110,6 +110,31 @@ pub(super) fn trailers(fields: &HeaderMap) -> HeaderMap {
         kept.remove(name);
     }
     kept
+}
+
+/// The last one asked when a request may go no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastHop {
+    Options,
+    Trace,
+}
+
+/// RFC 9110 §7.6.2: counts this hop of an OPTIONS or TRACE request that counts them, and answers whether it
+/// is the last. A count that is none is left alone.
+pub(super) fn count_hop<B>(request: &mut Request<B>) -> Option<LastHop> {
+    let last = match *request.method() {
+        Method::OPTIONS => LastHop::Options,
+        Method::TRACE => LastHop::Trace,
+        _ => return None,
+    };
+    let count = request.headers().get(header::MAX_FORWARDS)?.to_str().ok()?.parse::<u64>().ok()?;
+    match count.checked_sub(1) {
+        None => Some(last),
+        Some(left) => {
+            request.headers_mut().insert(header::MAX_FORWARDS, HeaderValue::from(left));
+            None
+        }
+    }
 }
 
 /// Whether `Connection` names `field`.

@@ -37,7 +37,7 @@ use crate::config::{Route, Server};
 use crate::ledger::Ledger;
 use crate::protocol::scope::HashKey;
 use crate::telemetry::access::AccessLine;
-use crate::upstream::{RequestBody, Upstream};
+use crate::upstream::Upstream;
 
 pub use answer::AnswerStream;
 use respond::About;
@@ -135,9 +135,12 @@ impl Proxy {
         if self.is_draining() {
             return Err(Rejection::Draining);
         }
-        let request = check(request)?;
+        let mut request = check(request)?;
+        if let Some(answer) = headers::count_hop(&mut request).map(respond::last_hop) {
+            return Ok(answer);
+        }
         match self.road(&request, line)? {
-            Road::Open(upstream) => self.pass(upstream, request.map(RequestBody::streamed), peer, line).await,
+            Road::Open(upstream) => self.pass(upstream, request.map(pass::streamed), peer, line).await,
             Road::Guarded(route) => self.guard(route, request, peer, line).await,
         }
     }

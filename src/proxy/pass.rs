@@ -4,8 +4,10 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use http::header;
 use http::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
 use super::answer::AnswerStream;
@@ -120,6 +122,11 @@ impl Proxy {
             }
         }
     }
+}
+
+/// A caller's body, streamed.
+pub(super) fn streamed(incoming: Incoming) -> RequestBody {
+    RequestBody::streamed(Bytes::new(), incoming, headers::trailers)
 }
 
 /// Logs why a request to an upstream failed.

@@ -13,7 +13,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::answer::AnswerStream;
-use super::headers::{self, IDEMPOTENCY_STATUS, PSEUDONYM};
+use super::headers::{self, IDEMPOTENCY_STATUS, LastHop, PSEUDONYM};
 use crate::protocol::policy::Policy;
 use crate::protocol::record::{Settled, UnixMillis, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
@@ -21,6 +21,9 @@ use crate::protocol::scope::StorageKey;
 use crate::upstream::{Broken, Buffered, NotSent};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// What this gateway takes by itself.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// What the gateway has to do with an answer, as `Idempotency-Status` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +196,18 @@ pub(super) fn replayed(
     response
 }
 
+/// The answer to a request that may go no further than here.
+pub(super) fn last_hop(last: LastHop) -> Response<AnswerStream> {
+    let mut response = Response::new(AnswerStream::buffered(Buffered::default()));
+    *response.status_mut() = match last {
+        LastHop::Options => StatusCode::NO_CONTENT,
+        // A trace would show the fields that carry credentials.
+        LastHop::Trace => StatusCode::METHOD_NOT_ALLOWED,
+    };
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+    response
+}
+
 /// The problem document of a rejection.
 pub(super) fn rejected(rejection: &Rejection, about: &About<'_>) -> Response<AnswerStream> {
     let problem = problem(rejection, about.policy);
@@ -229,8 +244,7 @@ pub(super) fn rejected(rejection: &Rejection, about: &About<'_>) -> Response<Ans
         fields.insert(PROXY_STATUS, value);
     }
     if problem.status == 405 {
-        fields
-            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        fields.insert(header::ALLOW, HeaderValue::from_static(METHODS));
     }
     if problem.closes {
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));

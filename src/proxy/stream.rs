@@ -17,7 +17,7 @@ use super::headers;
 use crate::ledger::Claim;
 use crate::protocol::record::UnknownReason;
 use crate::protocol::saved::SavedHead;
-use crate::upstream::AnswerBody;
+use crate::upstream::{AnswerBody, with_trailers};
 
 /// Frames that may wait for a slow caller.
 pub(super) const FRAMES_WAITING_MAX: usize = 4;
@@ -108,10 +108,7 @@ impl Stream {
     /// answer is cut short.
     async fn deliver(&mut self, frame: Frame<Bytes>) {
         let Some(caller) = &self.caller else { return };
-        let frame = match frame.into_trailers() {
-            Ok(fields) => Frame::trailers(headers::trailers(&fields)),
-            Err(frame) => frame,
-        };
+        let frame = with_trailers(frame, headers::trailers);
         let delivered = tokio::time::timeout(self.patience.idle, caller.send(Piece::Frame(frame))).await;
         if !matches!(delivered, Ok(Ok(()))) {
             self.caller = None;

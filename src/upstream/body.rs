@@ -33,8 +33,11 @@ enum Source {
     /// In memory: can be sent again.
     Buffered(Buffered),
     /// Streamed from the caller, after what was read of it already.
-    Streamed { prefix: Bytes, rest: Incoming },
+    Streamed { prefix: Bytes, rest: Incoming, trailers: Trailers },
 }
+
+/// What may travel on of a body's trailers.
+pub type Trailers = fn(&HeaderMap) -> HeaderMap;
 
 /// The body of an upstream's answer.
 #[derive(Debug)]
@@ -83,14 +86,9 @@ impl Body for Buffered {
 }
 
 impl RequestBody {
-    /// A caller's body, streamed.
-    pub fn streamed(incoming: Incoming) -> Self {
-        Self::resumed(Bytes::new(), incoming)
-    }
-
-    /// A caller's body of which `prefix` was read already, streamed.
-    pub fn resumed(prefix: Bytes, rest: Incoming) -> Self {
-        Source::Streamed { prefix, rest }.into()
+    /// A caller's body, streamed, after the `prefix` that was read of it already.
+    pub fn streamed(prefix: Bytes, rest: Incoming, trailers: Trailers) -> Self {
+        Source::Streamed { prefix, rest, trailers }.into()
     }
 
     /// Tells `progress` of every piece that moves.
@@ -136,23 +134,33 @@ impl Body for RequestBody {
             Source::Streamed { prefix, .. } if !prefix.is_empty() => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(prefix)))))
             }
-            Source::Streamed { rest, .. } => Pin::new(rest).poll_frame(cx),
+            Source::Streamed { rest, trailers, .. } => Pin::new(rest)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| Ok(with_trailers(frame?, *trailers)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Buffered(body) => body.is_end_stream(),
-            Source::Streamed { prefix, rest } => prefix.is_empty() && rest.is_end_stream(),
+            Source::Streamed { prefix, rest, .. } => prefix.is_empty() && rest.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Buffered(body) => body.size_hint(),
-            Source::Streamed { prefix, rest } if prefix.is_empty() => rest.size_hint(),
+            Source::Streamed { prefix, rest, .. } if prefix.is_empty() => rest.size_hint(),
             Source::Streamed { .. } => SizeHint::default(),
         }
+    }
+}
+
+/// The frame with what may travel on of its trailers, if it holds any.
+pub fn with_trailers(frame: Frame<Bytes>, trailers: Trailers) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(fields) => Frame::trailers(trailers(&fields)),
+        Err(frame) => frame,
     }
 }
 

@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::config;
 
-pub use body::{AnswerBody, Buffered, RequestBody};
+pub use body::{AnswerBody, Buffered, RequestBody, Trailers, with_trailers};
 use connect::{ConnectTimedOut, ResolveFailed};
 pub use connect::{Connector, Trust};
 use connection::Link;
@@ -249,22 +249,26 @@ fn classify(error: hyper_util::client::legacy::Error, link: Option<&Link>) -> Se
 }
 
 fn connect_cause(error: &(dyn StdError + 'static)) -> NotSent {
-    for cause in causes(error) {
-        if cause.is::<ConnectTimedOut>() {
-            return NotSent::ConnectTimeout;
-        }
-        if cause.is::<ResolveFailed>() {
-            return NotSent::Dns;
-        }
-        if let Some(io) = cause.downcast_ref::<std::io::Error>()
-            && io.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
-        {
-            return NotSent::Tls;
-        }
-    }
-    NotSent::Connect
+    causes(error)
+        .find_map(|cause| {
+            if cause.is::<ConnectTimedOut>() {
+                Some(NotSent::ConnectTimeout)
+            } else if cause.is::<ResolveFailed>() {
+                Some(NotSent::Dns)
+            } else {
+                cause.is::<rustls::Error>().then_some(NotSent::Tls)
+            }
+        })
+        .unwrap_or(NotSent::Connect)
 }
 
+/// An error and what caused it. An [`std::io::Error`] names the cause of what it wraps, and not what it wraps.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| {
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => (*error).source(),
+        }
+    })
 }

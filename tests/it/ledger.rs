@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use onceway::ledger::{Claim, Ledger, Opened, Question, Settings, Settlement, Terms, Unprocessed, Waited};
+use onceway::ledger::{
+    Claim, Known, Ledger, Opened, Question, Settings, Settlement, Terms, Unprocessed, Waited,
+};
 use onceway::protocol::fingerprint::Fingerprint;
 use onceway::protocol::machine::{Asked, Retention};
 use onceway::protocol::policy::OnUnknown;
@@ -202,7 +204,7 @@ async fn claim(ledger: &Ledger, question: &Question) -> Claim {
 
 async fn replayed(ledger: &Ledger, question: &Question) -> Bytes {
     let opened = ledger.open(question).await.unwrap();
-    let Opened::Replay(saved, _) = opened else { panic!("wanted a replay, got {opened:?}") };
+    let Opened::Known(Known::Replay(saved, _)) = opened else { panic!("wanted a replay, got {opened:?}") };
     saved.body
 }
 
@@ -211,13 +213,13 @@ async fn one_of_many_gets_the_claim_and_the_others_its_answer() {
     let store = Unreliable::new();
     let (one, other) = (process(&store).await, process(&store).await);
     let first = claim(&one, &pay()).await;
-    assert!(matches!(one.open(&pay()).await.unwrap(), Opened::InFlight));
-    assert!(matches!(other.open(&pay()).await.unwrap(), Opened::InFlight));
+    assert!(matches!(one.open(&pay()).await.unwrap(), Opened::Known(Known::InFlight)));
+    assert!(matches!(other.open(&pay()).await.unwrap(), Opened::Known(Known::InFlight)));
     assert_eq!(first.complete(answer("paid")).await, Settlement::Stored);
     assert_eq!(replayed(&one, &pay()).await, "paid");
     assert_eq!(replayed(&other, &pay()).await, "paid");
     let altered = question(2, OnUnknown::Reject);
-    assert!(matches!(other.open(&altered).await.unwrap(), Opened::Mismatch));
+    assert!(matches!(other.open(&altered).await.unwrap(), Opened::Known(Known::Mismatch)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,7 +241,10 @@ async fn a_claim_that_lands_long_after_it_was_given_up_is_swept_for_others_too()
     store.next_insert(Fault::LandsLate);
     assert!(one.open(&pay()).await.is_err());
     store.land().await;
-    assert!(matches!(other.open(&pay()).await.unwrap(), Opened::InFlight), "the other cannot know");
+    assert!(
+        matches!(other.open(&pay()).await.unwrap(), Opened::Known(Known::InFlight)),
+        "the other cannot know"
+    );
     tokio::time::sleep(10 * SECOND).await;
     claim(&other, &pay()).await;
 }
@@ -250,7 +255,7 @@ async fn a_dropped_claim_is_an_unknown_outcome_at_once() {
     let ledger = process(&store).await;
     drop(claim(&ledger, &pay()).await);
     let opened = ledger.open(&pay()).await.unwrap();
-    assert!(matches!(opened, Opened::Unknown(UnknownReason::SessionDied)), "{opened:?}");
+    assert!(matches!(opened, Opened::Known(Known::Unknown(UnknownReason::SessionDied))), "{opened:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -260,9 +265,15 @@ async fn a_session_is_dead_only_after_it_was_absent_for_a_heartbeat() {
     let _claim = claim(&one, &pay()).await;
     one.stop();
     one.end_session().await.unwrap();
-    assert!(matches!(other.open(&pay()).await.unwrap(), Opened::InFlight), "absent is not dead yet");
+    assert!(
+        matches!(other.open(&pay()).await.unwrap(), Opened::Known(Known::InFlight)),
+        "absent is not dead yet"
+    );
     tokio::time::sleep(2 * SECOND).await;
-    assert!(matches!(other.open(&pay()).await.unwrap(), Opened::Unknown(UnknownReason::SessionDied)));
+    assert!(matches!(
+        other.open(&pay()).await.unwrap(),
+        Opened::Known(Known::Unknown(UnknownReason::SessionDied))
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,9 +282,12 @@ async fn a_session_that_a_failover_lost_and_its_owner_renewed_is_alive() {
     let (one, other) = (process(&store).await, process(&store).await);
     let held = claim(&one, &pay()).await;
     one.end_session().await.unwrap();
-    assert!(matches!(other.open(&pay()).await.unwrap(), Opened::InFlight));
+    assert!(matches!(other.open(&pay()).await.unwrap(), Opened::Known(Known::InFlight)));
     tokio::time::sleep(3 * SECOND).await;
-    assert!(matches!(other.open(&pay()).await.unwrap(), Opened::InFlight), "its owner has renewed it");
+    assert!(
+        matches!(other.open(&pay()).await.unwrap(), Opened::Known(Known::InFlight)),
+        "its owner has renewed it"
+    );
     assert_eq!(held.complete(answer("paid")).await, Settlement::Stored);
     assert_eq!(replayed(&other, &pay()).await, "paid");
 }
@@ -319,7 +333,10 @@ async fn a_released_key_is_free_and_a_late_answer_completes_an_unknown_one() {
     assert_eq!(claim(&ledger, &pay()).await.release(Unprocessed::NeverSent).await, Settlement::Stored);
     let (settlement, late) = claim(&ledger, &pay()).await.unknown(UnknownReason::ResponseTimeout).await;
     assert_eq!(settlement, Settlement::Stored);
-    assert!(matches!(ledger.open(&pay()).await.unwrap(), Opened::Unknown(UnknownReason::ResponseTimeout)));
+    assert!(matches!(
+        ledger.open(&pay()).await.unwrap(),
+        Opened::Known(Known::Unknown(UnknownReason::ResponseTimeout))
+    ));
     assert_eq!(late.complete(answer("late")).await, Settlement::Stored);
     assert_eq!(replayed(&ledger, &pay()).await, "late");
 }
@@ -331,7 +348,10 @@ async fn a_late_answer_does_not_take_the_place_of_a_retry_that_was_allowed() {
     let retrying = question(1, OnUnknown::Retry);
     let (_, late) = claim(&ledger, &retrying).await.unknown(UnknownReason::ResponseTimeout).await;
     let second = claim(&ledger, &retrying).await;
-    assert!(matches!(ledger.open(&retrying).await.unwrap(), Opened::InFlight), "one retry at a time");
+    assert!(
+        matches!(ledger.open(&retrying).await.unwrap(), Opened::Known(Known::InFlight)),
+        "one retry at a time"
+    );
     assert_eq!(late.complete(answer("first")).await, Settlement::Superseded);
     assert_eq!(second.complete(answer("second")).await, Settlement::Stored);
     assert_eq!(replayed(&ledger, &retrying).await, "second");
