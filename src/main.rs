@@ -12,6 +12,10 @@ use onceway::cli::{Cli, Command};
 use onceway::config::{Config, ConfigProblems};
 use onceway::{gateway, telemetry};
 
+/// The system's allocator gives memory back and takes it again at nearly every request.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Failed while running.
 const FAILED: u8 = 1;
 

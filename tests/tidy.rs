@@ -73,6 +73,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("hyper_rustls", &["src/upstream/connect.rs"]),
     ("hyper_util", &["src/admin/", "src/cli/demo", "src/proxy/", "src/server/", "src/upstream/"]),
     ("jsonptr", &["src/config/terms.rs"]),
+    ("mimalloc", &["src/main.rs"]),
     ("postcard", &["src/store/codec.rs"]),
     ("quick_cache", &["src/ledger/answers.rs"]),
     ("redb", &["src/store/embedded.rs", "src/store/embedded/"]),
