@@ -30,6 +30,9 @@ use crate::protocol::record::UnknownReason;
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::upstream::{AnswerBody, Buffered, Progress, RequestBody, SendError, Upstream};
 
+/// Bodies shorter than this are copied out of the buffer they were read into.
+const COPIED_BELOW: usize = 64 * 1024;
+
 /// A request ready to be forwarded under a claim.
 pub(super) struct Forward {
     pub(super) proxy: Proxy,
@@ -327,10 +330,11 @@ async fn drained(mut body: AnswerBody, until: Instant) -> bool {
     tokio::time::timeout_at(until, reading).await.unwrap_or(false)
 }
 
+/// The pieces as one. Small ones are copied: a piece is a slice of a read buffer many times its size, which a
+/// record kept for a day would hold on to.
 fn joined(mut pieces: Vec<Bytes>) -> Bytes {
-    match pieces.len() {
-        0 => Bytes::new(),
-        1 => pieces.remove(0),
+    match pieces.as_slice() {
+        [large] if large.len() >= COPIED_BELOW => pieces.remove(0),
         _ => pieces.concat().into(),
     }
 }
