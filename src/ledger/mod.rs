@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock;
-use crate::protocol::machine::{self, Asked, Owner, Retention, Token, Verdict};
+use crate::protocol::machine::{self, Asked, Owner, Token, Verdict};
+use crate::protocol::policy::Retention;
 use crate::protocol::record::{Attempt, Record, Seen, Session, Settled, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::fingerprint::Fingerprint;
-use super::policy::OnUnknown;
+use super::policy::{OnUnknown, Retention};
 use super::record::{Attempt, Phase, Record, Seen, Session, Settled, UnixMillis, UnknownReason, Version};
 use super::saved::{SavedHead, SavedResponse};
 
@@ -91,15 +91,6 @@ pub enum Transition {
     Remove,
     /// Leave it: an answer never changes.
     Keep,
-}
-
-/// How long settled records are kept, from the moment they are settled.
-#[derive(Clone, Copy, Debug)]
-pub struct Retention {
-    /// Answers.
-    pub answer: Duration,
-    /// Unknown outcomes.
-    pub unknown: Duration,
 }
 
 /// The record of a first claim.

@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use super::key::KeyFormat;
-use super::machine::Retention;
 
 /// Everything a protected route decides. One value per route, resolved: nothing is inherited at run time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +166,15 @@ pub enum StatusMeaning {
     NotProcessed,
     /// Nobody knows.
     Unknown,
+}
+
+/// How long settled records are kept, from the moment they are settled.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Answers.
+    pub answer: Duration,
+    /// Unknown outcomes.
+    pub unknown: Duration,
 }
 
 impl Default for Policy {

@@ -102,7 +102,7 @@ impl Proxy {
         let exchange = self.shared.exchanges.token();
         let mut line = AccessLine::begin(&request, peer);
         let answer = match doubt {
-            Some(reason) => Err(Rejection::Malformed(reason)),
+            Some(reason) => Err(self.what_is_wrong(request, reason, &mut line)),
             None => self.take(request, peer, &mut line).await,
         };
         let mut response = answer.unwrap_or_else(|rejection| {
@@ -119,7 +119,7 @@ impl Proxy {
             line.word(rejection.word().as_str());
             response
         });
-        if self.is_draining() {
+        if self.is_draining() || doubt.is_some() {
             response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
         }
         line.finish(response.status());
@@ -143,6 +143,22 @@ impl Proxy {
             Road::Open(upstream) => self.pass(upstream, request.map(pass::streamed), peer, line).await,
             Road::Guarded(route) => self.guard(route, request, peer, line).await,
         }
+    }
+
+    /// The rejection of a request whose framing is in doubt: that of its key, if that is what is wrong.
+    fn what_is_wrong(
+        &self,
+        request: Request<Incoming>,
+        reason: &'static str,
+        line: &mut AccessLine,
+    ) -> Rejection {
+        if let Ok(request) = check(request)
+            && let Ok(Road::Guarded(route)) = self.road(&request, line)
+            && let Err(rejection @ Rejection::KeyInvalid(_)) = admit::admit(&route.policy, request.headers())
+        {
+            return rejection;
+        }
+        Rejection::Malformed(reason)
     }
 
     fn road<B>(&self, request: &Request<B>, line: &mut AccessLine) -> Result<Road<'_>, Rejection> {

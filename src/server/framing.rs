@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use scan::{Scan, Sight};
+use scan::{CONTROL_BYTE, Scan, Sight, is_control};
 
 /// What has been found on one connection.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +74,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for LookedOver<S> {
             Sight::Clear => {}
             Sight::DoubtfulHead { request, reason } => {
                 self.findings.0.doubtful.get_or_init(|| (request, reason));
+                if reason == CONTROL_BYTE {
+                    blank_controls(buf.filled_mut().get_mut(before..).unwrap_or_default());
+                }
             }
             Sight::DoubtfulBody { request, reason, clear } => {
                 self.findings.0.doubtful.get_or_init(|| (request, reason));
@@ -85,6 +88,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for LookedOver<S> {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// hyper answers a control byte with a bare 400. With another forbidden byte in its place the service is asked,
+/// and can say what is wrong; the request goes no further either way.
+fn blank_controls(bytes: &mut [u8]) {
+    for byte in bytes.iter_mut().filter(|byte| is_control(**byte)) {
+        *byte = 0xff;
     }
 }
 

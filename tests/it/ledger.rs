@@ -11,8 +11,8 @@ use onceway::ledger::{
     Claim, Known, Ledger, Opened, Question, Settings, Settlement, Terms, Unprocessed, Waited,
 };
 use onceway::protocol::fingerprint::Fingerprint;
-use onceway::protocol::machine::{Asked, Retention};
-use onceway::protocol::policy::OnUnknown;
+use onceway::protocol::machine::Asked;
+use onceway::protocol::policy::{OnUnknown, Retention};
 use onceway::protocol::record::{Record, Seen, Session, UnknownReason, Version};
 use onceway::protocol::saved::{SavedHead, SavedResponse};
 use onceway::protocol::scope::StorageKey;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::fingerprint::Fingerprint;
-use super::super::machine::{Asked, Outcome, Retention, Token};
-use super::super::policy::OnUnknown;
+use super::super::machine::{Asked, Outcome, Token};
+use super::super::policy::{OnUnknown, Retention};
 use super::super::record::{
     Attempt, Phase, Record, Seen, Session, Settled, UnixMillis, UnknownReason, Version,
 };

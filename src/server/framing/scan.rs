@@ -11,6 +11,10 @@ const METHOD_LEN_MAX: usize = 64;
 /// Fields looked at in one head; hyper's own limit is told by the configuration and is not larger.
 const FIELDS_MAX: usize = 1024;
 
+/// The doubt about a head with a control byte in a field's value. hyper refuses such a head by itself, without
+/// a word to the service; see [`super::LookedOver`].
+pub(super) const CONTROL_BYTE: &str = "a field's value holds a control byte";
+
 /// What was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sight {
@@ -155,8 +159,12 @@ fn head_end(so_far: &mut Vec<u8>, bytes: &mut &[u8]) -> Option<usize> {
 fn framing(head: &[u8]) -> Result<Option<Framing>, &'static str> {
     let mut fields = vec![httparse::EMPTY_HEADER; fields_in(head)];
     let mut request = httparse::Request::new(&mut fields);
-    if !matches!(request.parse(head), Ok(httparse::Status::Complete(_))) {
-        return Ok(None);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Err(httparse::Error::HeaderValue) if head.iter().any(|byte| is_control(*byte)) => {
+            return Err(CONTROL_BYTE);
+        }
+        Ok(httparse::Status::Partial) | Err(_) => return Ok(None),
     }
     let method = request.method.unwrap_or_default();
     if method.len() > METHOD_LEN_MAX {
@@ -188,6 +196,11 @@ fn framing(head: &[u8]) -> Result<Option<Framing>, &'static str> {
         },
         (None, None) => Ok(Some(Framing::Length(0))),
     }
+}
+
+/// RFC 9110 §5.5: what a field's value may not hold, line ends aside.
+pub(super) fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n' | b'\t')
 }
 
 /// RFC 9110 §8.6: digits and nothing else.
@@ -288,6 +301,13 @@ mod tests {
             let request = head("Transfer-Encoding: chunked\r\n") + body;
             assert!(matches!(doubt_of(&request), Some(Sight::DoubtfulBody { .. })), "{body:?}");
         }
+    }
+
+    #[test]
+    fn a_control_byte_in_a_value_is_told_and_other_broken_heads_are_left_to_hyper() {
+        let sight = doubt_of(&head("Idempotency-Key: a\u{1}b\r\n"));
+        assert_eq!(sight, Some(Sight::DoubtfulHead { request: 0, reason: CONTROL_BYTE }));
+        assert_eq!(doubt_of(&head("X\u{1}: a\r\n")), None);
     }
 
     #[test]

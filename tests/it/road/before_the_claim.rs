@@ -262,7 +262,9 @@ fn a_key_with_a_control_byte_never_reaches_the_upstream() {
     let gateway = GatewayPlan::before(&upstream).start();
     for byte in [0x00_u8, 0x01, 0x1b, 0x7f] {
         let ask = post("/payments").header("Idempotency-Key", [b'a', byte, b'b']);
-        assert_eq!(gateway.ask(&ask).status, 400, "{byte:#x}");
+        assert_eq!(gateway.ask(&ask).problem(), (400, "key-invalid".into()), "{byte:#x}");
+        let elsewhere = post("/payments").key("k").header("X-Other", [b'a', byte, b'b']);
+        assert_eq!(gateway.ask(&elsewhere).problem(), (400, "malformed-request".into()), "{byte:#x}");
     }
     assert_eq!(upstream.executions(), 0);
 }
