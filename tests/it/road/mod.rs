@@ -8,6 +8,7 @@ mod key_is_known;
 mod life;
 mod paths;
 mod problem_documents;
+mod regressions;
 mod several_gateways;
 mod store_down;
 mod streams;
