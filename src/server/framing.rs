@@ -51,7 +51,23 @@ impl Findings {
     }
 }
 
+impl Findings {
+    fn note(&self, sight: Sight) {
+        match sight {
+            Sight::Clear => {}
+            Sight::DoubtfulHead { request, reason } | Sight::DoubtfulBody { request, reason, .. } => {
+                self.0.doubtful.get_or_init(|| (request, reason));
+            }
+        }
+    }
+}
+
 impl<S> LookedOver<S> {
+    fn answered(&mut self, answer: &[u8]) {
+        let sight = self.scan.answered(answer);
+        self.findings.note(sight);
+    }
+
     pub(super) fn new(stream: S) -> (Self, Findings) {
         let findings = Findings::default();
         (Self { stream, scan: Scan::new(), findings: findings.clone(), ended: None }, findings)
@@ -70,16 +86,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for LookedOver<S> {
         let before = buf.filled().len();
         std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = buf.filled().get(before..).unwrap_or_default();
-        match self.scan.look(read) {
+        let sight = self.scan.look(read);
+        self.findings.note(sight);
+        match sight {
             Sight::Clear => {}
-            Sight::DoubtfulHead { request, reason } => {
-                self.findings.0.doubtful.get_or_init(|| (request, reason));
+            Sight::DoubtfulHead { reason, .. } => {
                 if reason == CONTROL_BYTE {
                     blank_controls(buf.filled_mut().get_mut(before..).unwrap_or_default());
                 }
             }
-            Sight::DoubtfulBody { request, reason, clear } => {
-                self.findings.0.doubtful.get_or_init(|| (request, reason));
+            Sight::DoubtfulBody { reason, clear, .. } => {
                 self.ended = Some(reason);
                 if clear == 0 {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
@@ -101,6 +117,7 @@ fn blank_controls(bytes: &mut [u8]) {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for LookedOver<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.answered(buf);
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -109,6 +126,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LookedOver<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.answered(bufs.first().map(|first| &**first).unwrap_or_default());
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -8,6 +8,9 @@ use super::chunks::{Chunks, Step};
 /// Longest method that any registered one comes near to.
 const METHOD_LEN_MAX: usize = 64;
 
+/// Bytes that may wait for the answer to an upgrade; more than that is no request any more.
+const UNDECIDED_LEN_MAX: usize = 256 * 1024;
+
 /// Fields looked at in one head; hyper's own limit is told by the configuration and is not larger.
 const FIELDS_MAX: usize = 1024;
 
@@ -37,6 +40,9 @@ pub(super) enum Sight {
 pub(super) struct Scan {
     at: At,
     heads: u64,
+    answers: u64,
+    /// The request being read asks for another protocol.
+    asks_upgrade: bool,
 }
 
 #[derive(Debug)]
@@ -47,7 +53,10 @@ enum At {
     Body(u64),
     /// In a chunked body.
     Chunked(Chunks),
-    /// No longer looking: the connection changes protocol, or ends.
+    /// After a request that asks for another protocol: these bytes belong to the next request, unless the
+    /// answer is 101.
+    Undecided(Vec<u8>),
+    /// No longer looking: the connection has changed protocol, or ends.
     Elsewhere,
 }
 
@@ -55,12 +64,12 @@ enum At {
 enum Framing {
     Length(u64),
     Chunked,
-    Upgrade,
+    Tunnel,
 }
 
 impl Scan {
     pub(super) fn new() -> Self {
-        Self { at: At::Head(Vec::new()), heads: 0 }
+        Self { at: At::Head(Vec::new()), heads: 0, answers: 0, asks_upgrade: false }
     }
 
     /// Looks at the next bytes.
@@ -69,17 +78,24 @@ impl Scan {
         while !bytes.is_empty() {
             match &mut self.at {
                 At::Elsewhere => return Sight::Clear,
+                At::Undecided(held) => {
+                    held.extend_from_slice(bytes);
+                    if held.len() > UNDECIDED_LEN_MAX {
+                        self.at = At::Elsewhere;
+                    }
+                    return Sight::Clear;
+                }
                 At::Body(left) => {
                     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     bytes = bytes.get(taken..).unwrap_or_default();
                     *left = left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
                     if *left == 0 {
-                        self.at = At::Head(Vec::new());
+                        self.at = self.after_request();
                     }
                 }
                 At::Chunked(chunks) => match chunks.step(&mut bytes) {
                     Step::More => {}
-                    Step::End => self.at = At::Head(Vec::new()),
+                    Step::End => self.at = self.after_request(),
                     Step::Doubt(reason) => {
                         self.at = At::Elsewhere;
                         let request = self.heads.saturating_sub(1);
@@ -101,14 +117,14 @@ impl Scan {
                         joined = std::mem::take(so_far);
                         &joined
                     };
-                    let framing = framing(head);
+                    let framing = framing(head, &mut self.asks_upgrade);
                     let request = self.heads;
                     self.heads += 1;
                     self.at = match framing {
-                        Ok(Some(Framing::Length(0))) => At::Head(Vec::new()),
+                        Ok(Some(Framing::Length(0))) => self.after_request(),
                         Ok(Some(Framing::Length(length))) => At::Body(length),
                         Ok(Some(Framing::Chunked)) => At::Chunked(Chunks::new()),
-                        Ok(Some(Framing::Upgrade) | None) => At::Elsewhere,
+                        Ok(Some(Framing::Tunnel) | None) => At::Elsewhere,
                         Err(reason) => {
                             self.at = At::Elsewhere;
                             return Sight::DoubtfulHead { request, reason };
@@ -118,6 +134,33 @@ impl Scan {
             }
         }
         Sight::Clear
+    }
+}
+
+impl Scan {
+    /// Learns the beginning of what is answered: whether the connection changes protocol. Answers what was seen
+    /// in the bytes that waited for it.
+    pub(super) fn answered(&mut self, answer: &[u8]) -> Sight {
+        if !answer.starts_with(b"HTTP/1.") || answer.starts_with(b"HTTP/1.1 100") {
+            return Sight::Clear;
+        }
+        self.answers += 1;
+        // An answer to an earlier request decides nothing.
+        if !matches!(self.at, At::Undecided(_)) || self.answers < self.heads {
+            return Sight::Clear;
+        }
+        if answer.starts_with(b"HTTP/1.1 101") {
+            self.at = At::Elsewhere;
+            return Sight::Clear;
+        }
+        match std::mem::replace(&mut self.at, At::Head(Vec::new())) {
+            At::Undecided(held) => self.look(&held),
+            At::Head(_) | At::Body(_) | At::Chunked(_) | At::Elsewhere => Sight::Clear,
+        }
+    }
+
+    fn after_request(&mut self) -> At {
+        if std::mem::take(&mut self.asks_upgrade) { At::Undecided(Vec::new()) } else { At::Head(Vec::new()) }
     }
 }
 
@@ -155,8 +198,9 @@ fn head_end(so_far: &mut Vec<u8>, bytes: &mut &[u8]) -> Option<usize> {
     None
 }
 
-/// Reads how a head frames its body; `None` when hyper will refuse it anyway.
-fn framing(head: &[u8]) -> Result<Option<Framing>, &'static str> {
+/// Reads how a head frames its body, and whether it asks for another protocol; `None` when hyper will refuse it
+/// anyway.
+fn framing(head: &[u8], asks_upgrade: &mut bool) -> Result<Option<Framing>, &'static str> {
     let mut fields = vec![httparse::EMPTY_HEADER; fields_in(head)];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(head) {
@@ -180,6 +224,7 @@ fn framing(head: &[u8]) -> Result<Option<Framing>, &'static str> {
             .filter(move |field| field.name.eq_ignore_ascii_case(name))
             .map(|field| field.value)
     };
+    *asks_upgrade = named("upgrade").next().is_some();
     let (mut lengths, mut codings) = (named("content-length"), named("transfer-encoding"));
     match (lengths.next(), codings.next()) {
         (Some(_), Some(_)) => Err("Content-Length stands beside Transfer-Encoding"),
@@ -189,7 +234,7 @@ fn framing(head: &[u8]) -> Result<Option<Framing>, &'static str> {
         }
         (None, Some(_)) => Ok(Some(Framing::Chunked)),
         (Some(_), None) if lengths.next().is_some() => Err("Content-Length is given more than once"),
-        _ if method == "CONNECT" || named("upgrade").next().is_some() => Ok(Some(Framing::Upgrade)),
+        _ if method == "CONNECT" => Ok(Some(Framing::Tunnel)),
         (Some(length), None) => match length_of(length) {
             Some(length) => Ok(Some(Framing::Length(length))),
             None => Err("Content-Length is not a number"),
@@ -308,6 +353,26 @@ mod tests {
         let sight = doubt_of(&head("Idempotency-Key: a\u{1}b\r\n"));
         assert_eq!(sight, Some(Sight::DoubtfulHead { request: 0, reason: CONTROL_BYTE }));
         assert_eq!(doubt_of(&head("X\u{1}: a\r\n")), None);
+    }
+
+    #[test]
+    fn an_upgrade_ends_the_look_only_when_it_is_granted() {
+        let doubtful = head("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n");
+        let asking = head("Upgrade: websocket\r\nConnection: upgrade\r\n");
+        for (answer, sight) in
+            [("HTTP/1.1 101 Switching Protocols\r\n", None), ("HTTP/1.1 200 OK\r\n", Some(1))]
+        {
+            let mut scan = Scan::new();
+            let early = [scan.look(asking.as_bytes()), scan.look(&doubtful.as_bytes()[..20])];
+            assert_eq!(early, [Sight::Clear; 2]);
+            assert_eq!(scan.answered(b"HTTP/1.1 100 Continue\r\n\r\n"), Sight::Clear);
+            let late = [scan.answered(answer.as_bytes()), scan.look(&doubtful.as_bytes()[20..])];
+            let told = late.iter().find_map(|sight| match sight {
+                Sight::DoubtfulHead { request, .. } => Some(*request),
+                Sight::Clear | Sight::DoubtfulBody { .. } => None,
+            });
+            assert_eq!(told, sight, "{answer}");
+        }
     }
 
     #[test]
