@@ -25,7 +25,8 @@ impl Weighter<StorageKey, Record> for ByBytes {
     fn weight(&self, _: &StorageKey, record: &Record) -> u64 {
         let held = match &record.phase {
             Phase::Done { saved, .. } => u64::try_from(saved.bytes()).unwrap_or(u64::MAX),
-            Phase::DoneWithoutBody { .. } | Phase::InFlight | Phase::Unknown { .. } => 0,
+            Phase::DoneWithoutBody { head, .. } => u64::try_from(head.bytes()).unwrap_or(u64::MAX),
+            Phase::InFlight | Phase::Unknown { .. } => 0,
         };
         held.saturating_add(RECORD_OVERHEAD)
     }

@@ -2,7 +2,7 @@
 //!
 //! Must not know the store.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::machine::Owner;
@@ -18,7 +18,8 @@ pub(super) struct Attempts(Arc<Mutex<Known>>);
 
 #[derive(Default)]
 struct Known {
-    live: HashSet<Attempt>,
+    /// With the number of those who answer for it: the claim, and its late answer.
+    live: HashMap<Attempt, usize>,
     abandoned: HashSet<Attempt>,
     abandoned_in_order: VecDeque<Attempt>,
 }
@@ -33,17 +34,17 @@ pub(super) struct Live {
 
 impl Attempts {
     pub(super) fn enter(&self, attempt: Attempt) -> Live {
-        self.known().live.insert(attempt);
+        *self.known().live.entry(attempt).or_default() += 1;
         Live { attempt, attempts: self.clone() }
     }
 
     /// Who answers for an attempt of this process's session.
     pub(super) fn owner_of(&self, attempt: Attempt) -> Owner {
         let known = self.known();
-        if known.live.contains(&attempt) {
-            Owner::Working
-        } else if known.abandoned.contains(&attempt) {
+        if known.abandoned.contains(&attempt) {
             Owner::NeverSent
+        } else if known.live.contains_key(&attempt) {
+            Owner::Working
         } else {
             Owner::Gone
         }
@@ -59,7 +60,6 @@ impl Live {
     /// Remembers that nothing was and nothing will be sent for this attempt.
     pub(super) fn abandon(&self) {
         let mut known = self.attempts.known();
-        known.live.remove(&self.attempt);
         if known.abandoned.insert(self.attempt) {
             known.abandoned_in_order.push_back(self.attempt);
         }
@@ -73,7 +73,13 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.attempts.known().live.remove(&self.attempt);
+        let mut known = self.attempts.known();
+        if let Some(answering) = known.live.get_mut(&self.attempt) {
+            *answering -= 1;
+            if *answering == 0 {
+                known.live.remove(&self.attempt);
+            }
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 //! Each way to settle consumes the claim. Dropping it unsettled leaves the tombstone, which reads as an
 //! unknown outcome: safe. Read `mod.rs` before.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::attempts::Live;
-use super::{Ledger, Question, Terms, Unavailable};
+use super::{Ledger, Moment, Question, Terms, Unavailable};
 use crate::clock;
 use crate::protocol::machine::{self, Outcome, Transition};
 use crate::protocol::record::{Phase, Record, Seen, UnknownReason};
@@ -17,7 +17,7 @@ use crate::protocol::scope::StorageKey;
 use crate::store::{StoreError, Swapped};
 
 /// For how long a settlement that the store would not take is tried again in the background.
-const BACKGROUND_COMMIT_MAX: Duration = Duration::from_mins(10);
+pub const BACKGROUND_COMMIT_MAX: Duration = Duration::from_mins(10);
 
 /// The pauses between tries grow to this.
 const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub struct Claim {
     key: StorageKey,
     terms: Terms,
     record: Record,
-    claimed_at: Instant,
+    asked: Moment,
     /// Held for its `Drop`: while it lives, readers know that somebody answers for the claim.
     _live: Live,
 }
@@ -65,15 +65,14 @@ pub enum Settlement {
 }
 
 impl Claim {
-    /// `asked_at`: before the claim's write was sent.
     pub(super) fn new(
         ledger: Ledger,
         question: &Question,
         record: Record,
         live: Live,
-        asked_at: Instant,
+        asked: Moment,
     ) -> Self {
-        Self { ledger, key: question.key, terms: question.terms, record, claimed_at: asked_at, _live: live }
+        Self { ledger, key: question.key, terms: question.terms, record, asked, _live: live }
     }
 
     /// The key this claim is for.
@@ -85,18 +84,25 @@ impl Claim {
     ///
     /// Errors: it does not, or nobody can tell; nothing may be sent.
     pub async fn confirm(&mut self) -> Result<(), Unavailable> {
-        let age = clock::monotonic().duration_since(self.claimed_at);
+        let age = clock::monotonic().duration_since(self.asked.at);
         if age < self.ledger.shared.settings.session_ttl / 2 {
             return Ok(());
         }
-        let asked_at = clock::monotonic();
-        match self.ledger.timed(self.ledger.store.fetch(&self.key)).await? {
+        let asked = Moment { at: clock::monotonic(), lapses: self.ledger.shared.sessions.lapses() };
+        match self.ledger.timed(self.ledger.store.fetch(&self.key)).await.map_err(Unavailable::Store)? {
             Seen::Record(record) if record.version == self.record.version => {
-                self.claimed_at = asked_at;
+                self.asked = asked;
                 Ok(())
             }
-            Seen::Record(_) | Seen::Nothing | Seen::Unreadable => Err(Unavailable::SessionLapsed),
+            Seen::Record(_) | Seen::Nothing | Seen::Unreadable => Err(Unavailable::ClaimGone),
         }
+    }
+
+    /// Says, at any later moment, whether the claim is certain to be this process's still: its session has not
+    /// lapsed since. Whoever was stopped for long must not send.
+    pub fn licence(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let (ledger, lapses) = (self.ledger.clone(), self.asked.lapses);
+        move || ledger.shared.sessions.is_fresh() && ledger.shared.sessions.lapses() == lapses
     }
 
     /// Starts the claim's retention anew; for answers that stream longer than a claim is kept.
@@ -138,7 +144,7 @@ impl Claim {
             key: self.key,
             terms: self.terms,
             record: self.record.clone(),
-            claimed_at: self.claimed_at,
+            asked: self.asked,
             _live: self.ledger.shared.attempts.enter(self.record.version.attempt),
         };
         let (settlement, background) = self.settle(Outcome::Unknown(reason)).await;
@@ -228,11 +234,13 @@ impl Claim {
         Ok(Settlement::Superseded)
     }
 
+    /// Whether an earlier write of this claim stands: an extension, or an unknown outcome that was told
+    /// before a late answer.
     fn is_own_claim(&self, stands: &Record) -> bool {
         // A lower revision would be an older write of this attempt that came back, which proves nothing.
         stands.version.attempt == self.record.version.attempt
             && stands.version.revision > self.record.version.revision
-            && stands.phase == Phase::InFlight
+            && matches!(stands.phase, Phase::InFlight | Phase::Unknown { .. })
     }
 
     /// The store forgot the claim while it was in flight: what is known of the outcome goes in its place,

@@ -4,6 +4,7 @@
 //! over may have lost it, and its owner, alive, is about to renew it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub(super) struct Sessions {
     own: Session,
     ttl: Duration,
     renewed_at: Mutex<Option<Instant>>,
+    /// Counts the times that this process's session may have lapsed: what was claimed before may be another's.
+    lapses: AtomicU64,
     connected: watch::Sender<bool>,
     absent: Mutex<HashMap<Session, Absence>>,
 }
@@ -45,6 +48,7 @@ impl Sessions {
             own,
             ttl,
             renewed_at: Mutex::default(),
+            lapses: AtomicU64::new(0),
             connected: watch::Sender::new(false),
             absent: Mutex::default(),
         }
@@ -61,6 +65,16 @@ impl Sessions {
         renewed_at.is_some_and(|at| clock::monotonic().duration_since(at) < self.ttl)
     }
 
+    /// How often the session may have lapsed so far.
+    pub(super) fn lapses(&self) -> u64 {
+        self.lapses.load(Ordering::Acquire)
+    }
+
+    /// Ends the freshness: nothing is claimed any more.
+    pub(super) fn end(&self) {
+        *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Whether the last renewal succeeded.
     pub(super) fn is_connected(&self) -> bool {
         *self.connected.borrow()
@@ -68,11 +82,15 @@ impl Sessions {
 
     /// Waits for a renewal that succeeds.
     pub(super) async fn connected(&self) {
+        let mut connected = self.connected.subscribe();
         // The sender lives as long as `self`, so the wait ends only with the value.
-        drop(self.connected.subscribe().wait_for(|connected| *connected).await.map(|_| ()));
+        let _value = connected.wait_for(|connected| *connected).await;
     }
 
     pub(super) fn renewed(&self, sent_at: Instant) {
+        if !self.is_fresh() {
+            self.lapses.fetch_add(1, Ordering::AcqRel);
+        }
         *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent_at);
         if !self.connected.send_replace(true) {
             tracing::info!("the store is within reach");

@@ -103,8 +103,9 @@ async fn sweep_once(ledger: &Ledger, traces: &Traces) {
     let mut due = traces.take_due().into_iter();
     while let Some(trace) = due.next() {
         match ledger.timed(ledger.store.remove(&trace.key, trace.version)).await {
-            Ok(Swapped::Done | Swapped::Changed) => {}
-            Ok(Swapped::Absent) => traces.put_back(next(trace)),
+            Ok(Swapped::Done) => {}
+            // Another's record may go before the trace comes.
+            Ok(Swapped::Absent | Swapped::Changed) => traces.put_back(next(trace)),
             Err(_) => {
                 // The store does not answer: the others would only wait for their deadlines too.
                 traces.put_back(std::iter::once(trace).chain(due));

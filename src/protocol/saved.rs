@@ -32,12 +32,20 @@ impl SavedHead {
     pub fn header(&self, name: &str) -> Option<&Bytes> {
         self.headers.iter().find(|(at, _)| at == name).map(|(_, value)| value)
     }
+
+    /// Bytes this head holds in memory, for cache bounds.
+    pub fn bytes(&self) -> usize {
+        bytes_of(&self.headers)
+    }
 }
 
 impl SavedResponse {
     /// Bytes this answer holds in memory, for cache bounds.
     pub fn bytes(&self) -> usize {
-        let lines = self.head.headers.iter().chain(&self.trailers);
-        self.body.len() + lines.map(|(name, value)| name.len() + value.len() + 32).sum::<usize>()
+        self.head.bytes() + self.body.len() + bytes_of(&self.trailers)
     }
+}
+
+fn bytes_of(lines: &FieldLines) -> usize {
+    lines.iter().map(|(name, value)| name.len() + value.len() + 32).sum()
 }

@@ -98,6 +98,11 @@ impl Forward {
     /// Forwards under `claim`, tells the caller as soon as there is an answer, and sees the record to its
     /// end.
     pub(super) async fn execute(self, mut claim: Claim, tell: oneshot::Sender<Answer>) {
+        if self.proxy.shared.out_of_time.is_cancelled() {
+            claim.release(Unprocessed::NeverSent).await;
+            drop(tell.send(Answer::rejected(Rejection::Draining)));
+            return;
+        }
         if let Err(error) = claim.confirm().await {
             tracing::warn!(%error, request_id = self.request_id, "the claim lapsed before it was used");
             claim.release(Unprocessed::NeverSent).await;
@@ -105,7 +110,7 @@ impl Forward {
             return;
         }
         let began = clock::monotonic();
-        let progress = Progress::default();
+        let progress = Progress::licensed_by(Box::new(claim.licence()));
         let exchange = self.exchange(&progress);
         tokio::pin!(exchange);
         let lost_to = tokio::select! {
@@ -119,6 +124,8 @@ impl Forward {
             () = progress.stalled_for(self.upstream.timeouts().response) => UnknownReason::ResponseTimeout,
             () = self.proxy.shared.out_of_time.cancelled() => UnknownReason::GatewayStopped,
         };
+        // What has not been sent by now never will be, whatever is told next.
+        progress.give_up();
         let (_, late) = claim.unknown(lost_to).await;
         let took = clock::monotonic().duration_since(began);
         drop(tell.send(Answer::rejected(Rejection::AnswerLost(lost_to)).took(took)));
@@ -238,6 +245,9 @@ impl Forward {
             Received::Whole(saved, StatusMeaning::Answer) => late.complete(saved).await,
             Received::Whole(saved, StatusMeaning::NotProcessed) => {
                 late.release(Unprocessed::SaidByStatus(saved.head.status)).await
+            }
+            Received::Streaming { head, meaning: StatusMeaning::NotProcessed, .. } => {
+                late.release(Unprocessed::SaidByStatus(head.status)).await
             }
             Received::Streaming { head, meaning: StatusMeaning::Answer, body, .. } => {
                 if !drained(body, until).await {

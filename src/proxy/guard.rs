@@ -19,7 +19,7 @@ use super::respond::{self, Rejection, Word};
 use super::{headers, pass};
 use crate::clock;
 use crate::config::Route;
-use crate::ledger::{Claim, Known, Opened, Question, Terms, Unavailable, Waited};
+use crate::ledger::{BACKGROUND_COMMIT_MAX, Claim, Known, Opened, Question, Terms, Unavailable, Waited};
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::machine::Asked;
 use crate::protocol::policy::{InFlightMode, Mode, OnStoreError, Policy};
@@ -242,9 +242,16 @@ async fn decide(opened: Result<Opened, Unavailable>, forward: Forward, tell: one
         Ok(Opened::Known(known)) => told(known, &forward.route.policy),
         Err(error) => {
             log_unavailable(&error);
-            match forward.route.policy.mode {
-                Mode::Observe => Asking::Observed(Word::Unprotected.as_str()),
-                Mode::Enforce => Asking::Unavailable,
+            match (forward.route.policy.mode, error) {
+                (Mode::Observe, _) => Asking::Observed(Word::Unprotected.as_str()),
+                // A key that is known to be somebody's is never run unprotected.
+                (Mode::Enforce, Unavailable::KeyStands(_)) => {
+                    Asking::Answered(Answer::rejected(Rejection::StoreUnavailable))
+                }
+                (
+                    Mode::Enforce,
+                    Unavailable::Store(_) | Unavailable::SessionLapsed | Unavailable::ClaimGone,
+                ) => Asking::Unavailable,
             }
         }
     };
@@ -297,7 +304,9 @@ fn log_unavailable(error: &Unavailable) {
 fn terms(policy: &Policy, timeouts: Timeouts) -> Terms {
     Terms {
         retention: policy.retention(),
-        claim_keep_for: policy.claim_keep_for(timeouts.connect.saturating_add(timeouts.response)),
+        claim_keep_for: policy.claim_keep_for(
+            timeouts.connect.saturating_add(timeouts.response).saturating_add(BACKGROUND_COMMIT_MAX),
+        ),
         commit_timeout: policy.commit_timeout,
     }
 }

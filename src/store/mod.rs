@@ -1,4 +1,4 @@
-//! Where records live: one narrow trait, four ways to keep it.
+//! Where records live: one narrow trait, three ways to keep it.
 //!
 //! A store is dumb on purpose: insert if absent, compare-and-swap by version, fetch, remove, and who is
 //! alive. It never decides anything; the transitions stand once, in `../protocol/machine.rs`. Must not
@@ -144,6 +144,9 @@ pub enum StoreError {
     /// The store answered that it will not: out of memory, read-only, no permission.
     #[error("have the store take the command")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A record stands under the key, and its body could not be read.
+    #[error("read the body of the record that stands under the key")]
+    Standing(#[source] Box<StoreError>),
     /// The engine on this machine failed: disk full, read-only, damaged.
     #[error("use the embedded store")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -50,6 +50,9 @@ const INSERT_TRIES: usize = 3;
 const KEEP_FOR_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// Until the system asks a silent peer whether it is there. The heartbeat finds out earlier.
+/// How long the body of a record that stands in the way of a claim is waited for: less than a claim as a whole.
+const READ_PATIENCE: Duration = Duration::from_millis(500);
+
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 const SMALL: Purpose = Purpose { name: "commands", is_eager: true, patience: Duration::from_secs(1) };
@@ -200,7 +203,10 @@ impl Store for RedisStore {
             let Some(stands) = self.insert_once(key, &encoded, keep_for).await? else {
                 return Ok(Seen::Nothing);
             };
-            match self.read(key, stands).await? {
+            let reading = tokio::time::timeout(READ_PATIENCE, self.read(key, stands)).await;
+            let reading = reading.unwrap_or(Err(StoreError::TimedOut(READ_PATIENCE)));
+            // Something stands there, whatever becomes of the reading: that must not get lost.
+            match reading.map_err(|error| StoreError::Standing(Box::new(error)))? {
                 // What stood there went before its body was read. `fresh` is not written, and only
                 // whoever has written may hear "nothing".
                 Seen::Nothing => {}

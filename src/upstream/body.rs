@@ -11,7 +11,6 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::connection::Link;
 use super::progress::Progress;
 
 /// A body that is wholly in memory, with its trailers.
@@ -40,11 +39,7 @@ enum Source {
 pub type Trailers = fn(&HeaderMap) -> HeaderMap;
 
 /// The body of an upstream's answer.
-#[derive(Debug)]
-pub struct AnswerBody {
-    incoming: Incoming,
-    link: Option<Link>,
-}
+pub type AnswerBody = Incoming;
 
 impl Buffered {
     /// A body of `data`, and then `trailers` if there are any.
@@ -161,45 +156,5 @@ pub fn with_trailers(frame: Frame<Bytes>, trailers: Trailers) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(fields) => Frame::trailers(trailers(&fields)),
         Err(frame) => frame,
-    }
-}
-
-impl AnswerBody {
-    pub(super) fn new(incoming: Incoming, link: Option<Link>) -> Self {
-        let body = Self { incoming, link };
-        if body.incoming.is_end_stream() {
-            body.ended();
-        }
-        body
-    }
-
-    fn ended(&self) {
-        if let Some(link) = &self.link {
-            link.exchange_ended();
-        }
-    }
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        if frame.is_none() || (matches!(frame, Some(Ok(_))) && self.incoming.is_end_stream()) {
-            self.ended();
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
     }
 }

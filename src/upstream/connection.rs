@@ -1,15 +1,18 @@
-//! A connection that looks whether its peer has gone before it writes a new request.
+//! A connection that asks, before the first byte of a request is written, whether it may be.
 //!
-//! A pooled connection may have been closed by the upstream a moment ago. If a request is written to it,
-//! nobody can tell whether it was processed. So the first write after a finished exchange is preceded by a
-//! look at the socket; when the peer has closed, the write fails before its first byte, which proves that
-//! nothing was sent. Must not know HTTP beyond "an exchange has ended".
+//! A pooled connection may have been closed by the upstream a moment ago. If a request is written to it, nobody
+//! can tell whether it was processed. So the first write of a request is preceded by a look at the socket, and
+//! by a question to its sender, who may have given up while the connection was made. Where the answer is no, the
+//! write fails before its first byte, which proves that nothing was sent. Must not know HTTP.
+//!
+//! The mark is set when a request is given its connection, in the same poll that queues it. That is before the
+//! connection's task can write, because both run on one current-thread runtime: the gateway's workers are such.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use http::Extensions;
@@ -17,6 +20,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+
+use super::progress::Progress;
 
 /// A connection under watch.
 #[derive(Debug)]
@@ -32,10 +37,14 @@ pub(super) struct Link(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// An exchange has ended; the next write is the first of another request.
-    between_exchanges: AtomicBool,
-    /// That write found the peer gone and wrote nothing.
-    found_dead: AtomicBool,
+    /// Set while the next write is the first of a request: its sender.
+    about_to_begin: Mutex<Option<Progress>>,
+    /// A request has travelled here before, so the peer may have gone meanwhile.
+    is_used: AtomicBool,
+    /// A byte of the present request was written.
+    has_written: AtomicBool,
+    /// The first write of a request was refused. The connection takes no more.
+    refused: AtomicBool,
 }
 
 impl Link {
@@ -46,14 +55,19 @@ impl Link {
         extensions.remove()
     }
 
-    /// Says that the answer has ended, so that the next write begins another request.
-    pub(super) fn exchange_ended(&self) {
-        self.0.between_exchanges.store(true, Ordering::Release);
+    /// Says that the next write begins a request.
+    pub(super) fn request_begins(&self, sender: &Progress) {
+        self.0.has_written.store(false, Ordering::Release);
+        *self.sender() = Some(sender.clone());
     }
 
-    /// Whether the first write of a request found the peer gone, and so wrote nothing.
-    pub(super) fn was_found_dead(&self) -> bool {
-        self.0.found_dead.load(Ordering::Acquire)
+    /// Whether the first write of the present request was refused, and so nothing of it was written.
+    pub(super) fn proves_not_sent(&self) -> bool {
+        self.0.refused.load(Ordering::Acquire) && !self.0.has_written.load(Ordering::Acquire)
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Option<Progress>> {
+        self.0.about_to_begin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -62,12 +76,25 @@ impl Watched {
         Self { stream, is_tls, link: Link::default() }
     }
 
-    fn look_before_request(&self) -> io::Result<()> {
-        if !self.link.0.between_exchanges.swap(false, Ordering::AcqRel) || self.is_alive() {
-            return Ok(());
+    /// Fails if the write that follows is the first of a request and must not be.
+    fn ask_before_writing(&self) -> io::Result<()> {
+        let state = &self.link.0;
+        if !state.refused.load(Ordering::Acquire) {
+            let Some(sender) = self.link.sender().take() else { return Ok(()) };
+            let was_used = state.is_used.swap(true, Ordering::AcqRel);
+            if sender.may_send() && (!was_used || self.is_alive()) {
+                return Ok(());
+            }
+            state.refused.store(true, Ordering::Release);
         }
-        self.link.0.found_dead.store(true, Ordering::Release);
-        Err(io::Error::new(io::ErrorKind::NotConnected, "the upstream closed the idle connection"))
+        Err(io::Error::new(io::ErrorKind::NotConnected, "the request may not begin on this connection"))
+    }
+
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(bytes)) if bytes > 0) {
+            self.link.0.has_written.store(true, Ordering::Release);
+        }
+        written
     }
 
     fn is_alive(&self) -> bool {
@@ -99,8 +126,9 @@ impl Read for Watched {
 
 impl Write for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.look_before_request()?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        self.ask_before_writing()?;
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -108,8 +136,9 @@ impl Write for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.look_before_request()?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        self.ask_before_writing()?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The services behind the gateway. Every failure first answers: did the request leave?
 //!
-//! Must not know keys, claims or routes. Read this file, then `connection.rs` (how a dead connection is
-//! recognised before a byte is written), `body.rs`.
+//! Must not know keys, claims or routes. Read this file, then `connection.rs` (what is asked before a request's
+//! first byte is written), `progress.rs`, `connect.rs`, `body.rs`.
 
 mod body;
 mod connect;
@@ -24,7 +24,7 @@ pub use body::{AnswerBody, Buffered, RequestBody, Trailers, with_trailers};
 use connect::{ConnectTimedOut, ResolveFailed};
 pub use connect::{Connector, Trust};
 use connection::Link;
-pub use progress::Progress;
+pub use progress::{Licence, Progress};
 
 /// How often a request goes to another connection because the one it was given had died while idle.
 const STALE_RETRIES_MAX: usize = 8;
@@ -148,10 +148,12 @@ impl Upstream {
         let mut result = self.send_once(request, progress).await;
         let (Some(again), Some(spare)) = (again, spare) else { return result };
         for _ in 0..STALE_RETRIES_MAX {
-            if !matches!(result, Err(SendError::NotSent(NotSent::ConnectionDead, _))) {
+            let is_dead = matches!(result, Err(SendError::NotSent(NotSent::ConnectionDead, _)));
+            if !is_dead || !progress.may_send() {
                 break;
             }
-            let request = Request::from_parts(head_of(&again), spare.clone().into());
+            let body = RequestBody::from(spare.clone()).watched_by(progress);
+            let request = Request::from_parts(head_of(&again), body);
             result = self.send_once(request, progress).await;
         }
         result
@@ -167,21 +169,23 @@ impl Upstream {
         let sent = tokio::select! {
             biased;
             sent = &mut sending => sent,
-            () = connected(&mut captured) => {
+            link = connected(&mut captured) => {
+                if let Some(link) = link {
+                    link.request_begins(progress);
+                }
                 progress.connected();
                 sending.await
             }
         };
         match sent {
             Ok(mut response) => {
-                let link = response.extensions().get::<Link>().cloned();
-                if link.as_ref().is_some_and(Link::was_found_dead) {
+                if response.extensions().get().is_some_and(Link::proves_not_sent) {
                     // What was read is a parting word of the dead connection, not the answer to a request
                     // that was never written.
                     return Err(SendError::NotSent(NotSent::ConnectionDead, "unsolicited answer".into()));
                 }
                 settle_framing(response.headers_mut())?;
-                Ok(response.map(|incoming| AnswerBody::new(incoming, link)))
+                Ok(response)
             }
             Err(error) => {
                 let link = captured.connection_metadata().as_ref().and_then(Link::of);
@@ -211,8 +215,9 @@ fn head_of<B>(request: &Request<B>) -> http::request::Parts {
     copy.into_parts().0
 }
 
-async fn connected(captured: &mut CaptureConnection) {
-    drop(captured.wait_for_connection_metadata().await);
+/// Waits until a request is given its connection.
+async fn connected(captured: &mut CaptureConnection) -> Option<Link> {
+    captured.wait_for_connection_metadata().await.as_ref().and_then(Link::of)
 }
 
 /// RFC 9112 §6.3: a transfer coding takes the place of a length, which must not go any further. A coding
@@ -235,9 +240,9 @@ fn classify(error: hyper_util::client::legacy::Error, link: Option<&Link>) -> Se
         return SendError::NotSent(connect_cause(&error), error.into());
     }
     let hyper_error = causes(&error).find_map(|cause| cause.downcast_ref::<hyper::Error>());
-    // hyper gives `canceled` only with a request it never began to write, and our own probe fails a write
-    // only before its first byte.
-    if hyper_error.is_some_and(hyper::Error::is_canceled) || link.is_some_and(Link::was_found_dead) {
+    // hyper gives `canceled` only with a request it never began to write, and our own refusal comes before a
+    // request's first byte.
+    if hyper_error.is_some_and(hyper::Error::is_canceled) || link.is_some_and(Link::proves_not_sent) {
         return SendError::NotSent(NotSent::ConnectionDead, error.into());
     }
     let broken = match hyper_error {

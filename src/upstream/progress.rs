@@ -1,8 +1,9 @@
-//! How a request gets on: connected, its body moving, or stalled.
+//! How a request gets on: connected, its body moving, or stalled; and whether it may still be sent at all.
 //!
 //! The time to answer is counted from the last byte of the request that moved, and not before there is a
 //! connection: connecting has a limit of its own.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,16 +11,35 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How one request gets on. Cheap to clone; clones see the same.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Progress(Arc<State>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     moved_at: Mutex<Option<Instant>>,
     connected: Notify,
+    given_up: AtomicBool,
+    licence: Option<Licence>,
 }
 
+/// Says whether a request may be sent now. Asked right before its first byte is written.
+pub type Licence = Box<dyn Fn() -> bool + Send + Sync>;
+
 impl Progress {
+    /// The progress of a request that may be sent only while `licence` says so.
+    pub fn licensed_by(licence: Licence) -> Self {
+        Self(Arc::new(State { licence: Some(licence), ..State::default() }))
+    }
+
+    /// From now on the request is not sent, unless it has been already: its outcome has been told.
+    pub fn give_up(&self) {
+        self.0.given_up.store(true, Ordering::Release);
+    }
+
+    pub(super) fn may_send(&self) -> bool {
+        !self.0.given_up.load(Ordering::Acquire) && self.0.licence.as_ref().is_none_or(|may_send| may_send())
+    }
+
     /// Completes when the request has a connection and nothing of it has moved for `limit`.
     pub async fn stalled_for(&self, limit: Duration) {
         self.0.connected.notified().await;
@@ -43,6 +63,12 @@ impl Progress {
 
     fn moved_at(&self) -> Option<Instant> {
         *self.0.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Progress").field("moved_at", &self.moved_at()).finish_non_exhaustive()
     }
 }
 

@@ -18,3 +18,4 @@ mod records;
 mod redis_store;
 mod road;
 mod servers;
+mod upstream;

@@ -1,0 +1,157 @@
+//! How a request gets its verdict: the claim is written, what stands in its place is judged, and where the
+//! judgement allows it the claim takes its place.
+//!
+//! Read `mod.rs` before, `claim.rs` after.
+
+use super::attempts::Live;
+use super::claim::Claim;
+use super::{Known, Ledger, Moment, Opened, Question, Unavailable, sessions};
+use crate::clock;
+use crate::protocol::machine::{self, Owner, Token, Verdict};
+use crate::protocol::record::{Attempt, Record, Seen};
+use crate::store::{StoreError, Swapped};
+
+/// How often the claim is tried again when the record changes between look and write. Each round means
+/// that another request made progress on the same key.
+const OPEN_ROUNDS_MAX: usize = 16;
+
+/// A verdict, and what was known of the record's owner when it was given.
+#[expect(clippy::large_enum_variant, reason = "lives for one step, on the stack")]
+pub(super) enum Judged {
+    As(Verdict, Owner),
+    /// The record went away while its owner was looked for: claim again.
+    GoneMeanwhile,
+}
+
+impl Ledger {
+    /// Asks what a request may do; claims the key if nobody has.
+    ///
+    /// Errors: nothing may be forwarded; whatever the store may still do with the claim is cleaned up.
+    /// Cancel safety: none. Dropping the future may leave a claim that nobody works on, which reads as
+    /// unknown. Run it in a tracked task.
+    pub async fn open(&self, question: &Question) -> Result<Opened, Unavailable> {
+        if let Some(known) = self.recall(question) {
+            return Ok(Opened::Known(known));
+        }
+        if !self.shared.sessions.is_fresh() {
+            return Err(Unavailable::SessionLapsed);
+        }
+        let asked = Moment { at: clock::monotonic(), lapses: self.shared.sessions.lapses() };
+        let token = Token { attempt: fresh_attempt(), session: self.shared.sessions.own() };
+        // Entered before the write is sent, so that nobody who reads the claim takes it for an orphan.
+        let live = self.shared.attempts.enter(token.attempt);
+        let claim = machine::claim(token, &question.asked, clock::unix_millis());
+        let mut seen = self.insert(question, &claim, &live).await?;
+        for _ in 0..OPEN_ROUNDS_MAX {
+            match self.judge(seen, question).await? {
+                Judged::As(Verdict::Execute, _) => return Ok(self.claimed(question, claim, live, asked)),
+                Judged::As(Verdict::Reclaim(over), owner) => {
+                    let next = machine::reclaim(&over, token, &question.asked, owner);
+                    let keep_for = question.terms.claim_keep_for;
+                    let swap =
+                        self.timed(self.store.swap(&question.key, over.version, &next, keep_for)).await;
+                    // Should the write land all the same: nothing was sent for it.
+                    match swap.inspect_err(|_| live.abandon()).map_err(Unavailable::KeyStands)? {
+                        Swapped::Done => return Ok(self.claimed(question, next, live, asked)),
+                        Swapped::Changed | Swapped::Absent => {}
+                    }
+                }
+                Judged::As(verdict, _) => {
+                    if let Some(known) = known(verdict) {
+                        return Ok(Opened::Known(known));
+                    }
+                }
+                Judged::GoneMeanwhile => {}
+            }
+            seen = self.insert(question, &claim, &live).await.map_err(Unavailable::of_standing_key)?;
+        }
+        // Sixteen others came first in a row; the caller may ask again.
+        Ok(Opened::Known(Known::InFlight))
+    }
+
+    /// What this process remembers of the key, without asking the store. An answer never changes, so it
+    /// holds until its retention ends.
+    pub fn recall(&self, question: &Question) -> Option<Known> {
+        let record = self.shared.answers.find(&question.key)?;
+        known(machine::judge(Seen::Record(Box::new(record)), &question.asked, Owner::Working))
+    }
+
+    fn claimed(&self, question: &Question, record: Record, live: Live, asked: Moment) -> Opened {
+        Opened::Execute(Box::new(Claim::new(self.clone(), question, record, live, asked)))
+    }
+
+    /// Writes the claim, or answers what stands in its place. A claim whose write got no answer is
+    /// abandoned: it was never sent and never will be.
+    async fn insert(&self, question: &Question, claim: &Record, live: &Live) -> Result<Seen, Unavailable> {
+        let keep_for = question.terms.claim_keep_for;
+        match self.timed(self.store.insert(&question.key, claim, keep_for)).await {
+            // A client library that sends a command again finds its own first write.
+            Ok(Seen::Record(found)) if *found == *claim => Ok(Seen::Nothing),
+            Ok(seen) => {
+                if let Seen::Record(record) = &seen {
+                    self.shared.answers.remember(question.key, record);
+                }
+                Ok(seen)
+            }
+            Err(error) => {
+                live.abandon();
+                self.shared.traces.add(question.key, claim.version);
+                Err(match error {
+                    StoreError::Standing(_) => Unavailable::KeyStands(error),
+                    StoreError::Unreachable(_)
+                    | StoreError::TimedOut(_)
+                    | StoreError::Refused(_)
+                    | StoreError::Engine(_) => Unavailable::Store(error),
+                })
+            }
+        }
+    }
+
+    /// Judges what was seen, asking for the owner of a record in flight.
+    pub(super) async fn judge(&self, seen: Seen, question: &Question) -> Result<Judged, Unavailable> {
+        let judged = |seen, owner| Judged::As(machine::judge(seen, &question.asked, owner), owner);
+        let verdict = machine::judge(seen, &question.asked, Owner::Working);
+        let Verdict::InFlight(record) = verdict else { return Ok(Judged::As(verdict, Owner::Working)) };
+        match self.owner_of(&record).await? {
+            Owner::Working => Ok(Judged::As(Verdict::InFlight(record), Owner::Working)),
+            Owner::NeverSent => Ok(judged(Seen::Record(Box::new(record)), Owner::NeverSent)),
+            // The owner may have settled just before it went: only a record that still stands after its
+            // owner is known to be gone is an orphan.
+            Owner::Gone => {
+                match self.timed(self.store.fetch(&question.key)).await.map_err(Unavailable::KeyStands)? {
+                    Seen::Record(again) if again.version == record.version => {
+                        Ok(judged(Seen::Record(again), Owner::Gone))
+                    }
+                    Seen::Nothing => Ok(Judged::GoneMeanwhile),
+                    again @ (Seen::Record(_) | Seen::Unreadable) => Ok(judged(again, Owner::Working)),
+                }
+            }
+        }
+    }
+
+    async fn owner_of(&self, record: &Record) -> Result<Owner, Unavailable> {
+        let attempt = record.version.attempt;
+        if record.session == self.shared.sessions.own() {
+            return Ok(self.shared.attempts.owner_of(attempt));
+        }
+        let life =
+            self.timed(self.store.session_life(record.session)).await.map_err(Unavailable::KeyStands)?;
+        Ok(sessions::owner_by(self, record.session, life))
+    }
+}
+
+/// What a caller is told whose key is somebody else's; nothing if the request may run.
+fn known(verdict: Verdict) -> Option<Known> {
+    match verdict {
+        Verdict::Replay(saved, settled) => Some(Known::Replay(saved, settled)),
+        Verdict::BodyNotKept(head) => Some(Known::BodyNotKept(head)),
+        Verdict::Mismatch => Some(Known::Mismatch),
+        Verdict::InFlight(_) => Some(Known::InFlight),
+        Verdict::Unknown(reason) => Some(Known::Unknown(reason)),
+        Verdict::Execute | Verdict::Reclaim(_) => None,
+    }
+}
+
+fn fresh_attempt() -> Attempt {
+    Attempt(uuid::Uuid::new_v4().into_bytes())
+}
