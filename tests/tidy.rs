@@ -101,7 +101,15 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     (
         "tokio_util",
-        &["src/admin/", "src/cli/demo", "src/gateway", "src/ledger/", "src/proxy/", "src/server/"],
+        &[
+            "src/admin/",
+            "src/cli/demo",
+            "src/gateway",
+            "src/ledger/",
+            "src/proxy/",
+            "src/server/",
+            "src/upstream/connection.rs",
+        ],
     ),
     ("toml", &["src/config/"]),
     ("tower_service", &["src/upstream/connect.rs"]),

@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Route, Server};
 use crate::ledger::Ledger;
+use crate::protocol::policy::Mode;
 use crate::protocol::scope::HashKey;
 use crate::telemetry::access::AccessLine;
 use crate::upstream::Upstream;
@@ -165,7 +166,12 @@ impl Proxy {
         let method = request.method().as_str();
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         let routes = &self.shared.routes;
-        let guards = |index: usize| routes.get(index).is_some_and(|route| route.policy.guards(method));
+        // A route that only observes refuses nothing, ambiguous paths included.
+        let guards = |index: usize| {
+            routes
+                .get(index)
+                .is_some_and(|route| route.policy.guards(method) && route.policy.mode == Mode::Enforce)
+        };
         let (route, upstream) = match self.shared.router.find(host, request.uri().path(), guards) {
             Routed::Ambiguous => return Err(Rejection::PathAmbiguous),
             Routed::None => (None, self.shared.default_upstream),

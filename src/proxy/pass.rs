@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::header;
 use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
@@ -35,6 +36,10 @@ impl Proxy {
         let (mut parts, body) = request.into_parts();
         parts.headers = self.headers_to_upstream(&parts.headers, peer, parts.version);
         parts.version = http::Version::HTTP_11;
+        // hyper frames a body by itself only for methods that usually have one.
+        if !body.is_end_stream() && body.size_hint().exact().is_none() {
+            parts.headers.insert(header::TRANSFER_ENCODING, http::HeaderValue::from_static("chunked"));
+        }
         if let Some(protocol) = upgrade {
             parts.headers.insert(header::CONNECTION, http::HeaderValue::from_static("upgrade"));
             parts.headers.insert(header::UPGRADE, protocol);

@@ -22,10 +22,14 @@ use crate::upstream::{AnswerBody, with_trailers};
 /// Frames that may wait for a slow caller.
 pub(super) const FRAMES_WAITING_MAX: usize = 4;
 
+/// How long a caller may take to make room for one more frame. The buffers between hold megabytes, so a slow but
+/// steady reader needs its time.
+const CALLER_PATIENCE: Duration = Duration::from_mins(1);
+
 /// How long a streamed answer is waited for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// Between two reads from the upstream, and for the caller to take one frame.
+    /// Between two reads from the upstream.
     pub(super) idle: Duration,
     /// For the rest of the answer, once the caller has left.
     pub(super) without_caller: Duration,
@@ -109,7 +113,7 @@ impl Stream {
     async fn deliver(&mut self, frame: Frame<Bytes>) {
         let Some(caller) = &self.caller else { return };
         let frame = with_trailers(frame, headers::trailers);
-        let delivered = tokio::time::timeout(self.patience.idle, caller.send(Piece::Frame(frame))).await;
+        let delivered = tokio::time::timeout(CALLER_PATIENCE, caller.send(Piece::Frame(frame))).await;
         if !matches!(delivered, Ok(Ok(()))) {
             self.caller = None;
         }

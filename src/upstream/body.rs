@@ -13,6 +13,9 @@ use hyper::body::Incoming;
 
 use super::progress::Progress;
 
+/// Bytes of a buffered request body that are handed on at once.
+const PIECE_MAX: usize = 64 * 1024;
+
 /// A body that is wholly in memory, with its trailers.
 #[derive(Clone, Debug, Default)]
 pub struct Buffered {
@@ -123,6 +126,10 @@ impl Body for RequestBody {
         let this = self.get_mut();
         this.progress.moved();
         match &mut this.source {
+            // In pieces, so that progress is seen while a large body moves.
+            Source::Buffered(body) if body.data.len() > PIECE_MAX => {
+                Poll::Ready(Some(Ok(Frame::data(body.data.split_to(PIECE_MAX)))))
+            }
             Source::Buffered(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),

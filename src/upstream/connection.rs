@@ -8,6 +8,7 @@
 //! The mark is set when a request is given its connection, in the same poll that queues it. That is before the
 //! connection's task can write, because both run on one current-thread runtime: the gateway's workers are such.
 
+use std::future::Future as _;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::progress::Progress;
 
@@ -29,6 +31,7 @@ pub struct Watched {
     stream: TokioIo<TcpStream>,
     is_tls: bool,
     link: Link,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// What a request knows of the connection it travels on.
@@ -45,6 +48,8 @@ struct State {
     has_written: AtomicBool,
     /// The first write of a request was refused. The connection takes no more.
     refused: AtomicBool,
+    /// The request that travels here was given up: what hyper still waits for here will not come.
+    cut: CancellationToken,
 }
 
 impl Link {
@@ -61,6 +66,11 @@ impl Link {
         *self.sender() = Some(sender.clone());
     }
 
+    /// Ends the connection, also while it waits for a peer that neither reads nor writes.
+    pub(super) fn cut(&self) {
+        self.0.cut.cancel();
+    }
+
     /// Whether the first write of the present request was refused, and so nothing of it was written.
     pub(super) fn proves_not_sent(&self) -> bool {
         self.0.refused.load(Ordering::Acquire) && !self.0.has_written.load(Ordering::Acquire)
@@ -73,7 +83,9 @@ impl Link {
 
 impl Watched {
     pub(super) fn new(stream: TokioIo<TcpStream>, is_tls: bool) -> Self {
-        Self { stream, is_tls, link: Link::default() }
+        let link = Link::default();
+        let cut = Box::pin(link.0.cut.clone().cancelled_owned());
+        Self { stream, is_tls, link, cut }
     }
 
     /// Fails if the write that follows is the first of a request and must not be.
@@ -95,6 +107,17 @@ impl Watched {
             self.link.0.has_written.store(true, Ordering::Release);
         }
         written
+    }
+
+    /// What came of reading or writing, unless it waits on a connection that was cut.
+    fn unless_cut<T>(&mut self, cx: &mut Context<'_>, came: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if came.is_pending() && self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the request was given up",
+            )));
+        }
+        came
     }
 
     fn is_alive(&self) -> bool {
@@ -120,7 +143,8 @@ impl Read for Watched {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.unless_cut(cx, read)
     }
 }
 
@@ -128,7 +152,8 @@ impl Write for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.ask_before_writing()?;
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(written)
+        let written = self.wrote(written);
+        self.unless_cut(cx, written)
     }
 
     fn poll_write_vectored(
@@ -138,7 +163,8 @@ impl Write for Watched {
     ) -> Poll<io::Result<usize>> {
         self.ask_before_writing()?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.wrote(written)
+        let written = self.wrote(written);
+        self.unless_cut(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -165,6 +165,7 @@ impl Upstream {
         progress: &Progress,
     ) -> Result<Response<AnswerBody>, SendError> {
         let mut captured = capture_connection(&mut request);
+        let mut travelling = CutOnDrop(None);
         let mut sending = pin!(self.client.request(request));
         let sent = tokio::select! {
             biased;
@@ -172,11 +173,13 @@ impl Upstream {
             link = connected(&mut captured) => {
                 if let Some(link) = link {
                     link.request_begins(progress);
+                    travelling.0 = Some(link);
                 }
                 progress.connected();
                 sending.await
             }
         };
+        travelling.0 = None;
         match sent {
             Ok(mut response) => {
                 if response.extensions().get().is_some_and(Link::proves_not_sent) {
@@ -213,6 +216,18 @@ fn head_of<B>(request: &Request<B>) -> http::request::Parts {
     *copy.headers_mut() = request.headers().clone();
     *copy.version_mut() = request.version();
     copy.into_parts().0
+}
+
+/// Ends the connection of a request that is given up before its answer: hyper alone would keep it for as long as
+/// the peer neither reads nor closes.
+struct CutOnDrop(Option<Link>);
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        if let Some(link) = &self.0 {
+            link.cut();
+        }
+    }
 }
 
 /// Waits until a request is given its connection.

@@ -70,6 +70,8 @@ async fn an_answer_read_late_does_not_make_a_sent_request_look_unsent() {
         let (sending, progress) = (request("POST", large), Progress::default());
         let reading_late = async {
             has_begun.await.unwrap();
+            // Until the buffers are full: the next write is one that comes after the late reading.
+            progress.stalled_for(Duration::from_millis(300)).await;
             assert_eq!(first.into_body().collect().await.unwrap().to_bytes(), "hello");
             end.send(()).unwrap();
         };

@@ -21,8 +21,8 @@ enum At {
     Data(u64),
     /// After a chunk's data: this many bytes of its line end have come.
     DataEnd(usize),
-    /// In the trailer section: bytes of it so far, and of its present line.
-    Trailers { total: usize, line: usize },
+    /// In the trailer section: bytes of it so far, of its present line, and whether a CR came last.
+    Trailers { total: usize, line: usize, after_cr: bool },
 }
 
 /// What came of looking at some bytes.
@@ -70,7 +70,7 @@ impl Chunks {
                     return Step::Doubt("a chunk's size does not end in CR LF");
                 };
                 match size_of(text) {
-                    Some(0) => self.at = At::Trailers { total: 0, line: 0 },
+                    Some(0) => self.at = At::Trailers { total: 0, line: 0, after_cr: false },
                     Some(size) => self.at = At::Data(size),
                     None => return Step::Doubt("a chunk's size or extension is not well-formed"),
                 }
@@ -94,16 +94,19 @@ impl Chunks {
                 }
                 Step::More
             }
-            At::Trailers { total, line } => {
+            At::Trailers { total, line, after_cr } => {
                 *total += 1;
                 if *total > TRAILERS_LEN_MAX {
                     return Step::Doubt("the trailers are too long");
                 }
-                match byte {
-                    b'\n' if *line == 0 => return Step::End,
-                    b'\n' => *line = 0,
-                    b'\r' => {}
-                    _ => *line += 1,
+                match (byte, std::mem::replace(after_cr, byte == b'\r')) {
+                    (b'\n', true) if *line == 0 => return Step::End,
+                    (b'\n', true) => *line = 0,
+                    (b'\n', false) | (_, true) => {
+                        return Step::Doubt("a trailer's line does not end in CR LF");
+                    }
+                    (b'\r', false) => {}
+                    (_, false) => *line += 1,
                 }
                 Step::More
             }

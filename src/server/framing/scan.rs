@@ -1,7 +1,6 @@
 //! Follows a connection's bytes from request to request: where a head ends, how its body is framed.
 //!
-//! Pure. What httparse refuses, hyper refuses too, so the scan then looks no further. Read `chunks.rs` for
-//! chunked bodies.
+//! Pure. Reads heads with the parser that hyper uses. Read `chunks.rs` for chunked bodies.
 
 use super::chunks::{Chunks, Step};
 
@@ -121,10 +120,10 @@ impl Scan {
                     let request = self.heads;
                     self.heads += 1;
                     self.at = match framing {
-                        Ok(Some(Framing::Length(0))) => self.after_request(),
-                        Ok(Some(Framing::Length(length))) => At::Body(length),
-                        Ok(Some(Framing::Chunked)) => At::Chunked(Chunks::new()),
-                        Ok(Some(Framing::Tunnel) | None) => At::Elsewhere,
+                        Ok(Framing::Length(0)) => self.after_request(),
+                        Ok(Framing::Length(length)) => At::Body(length),
+                        Ok(Framing::Chunked) => At::Chunked(Chunks::new()),
+                        Ok(Framing::Tunnel) => At::Elsewhere,
                         Err(reason) => {
                             self.at = At::Elsewhere;
                             return Sight::DoubtfulHead { request, reason };
@@ -198,9 +197,8 @@ fn head_end(so_far: &mut Vec<u8>, bytes: &mut &[u8]) -> Option<usize> {
     None
 }
 
-/// Reads how a head frames its body, and whether it asks for another protocol; `None` when hyper will refuse it
-/// anyway.
-fn framing(head: &[u8], asks_upgrade: &mut bool) -> Result<Option<Framing>, &'static str> {
+/// Reads how a head frames its body, and whether it asks for another protocol.
+fn framing(head: &[u8], asks_upgrade: &mut bool) -> Result<Framing, &'static str> {
     let mut fields = vec![httparse::EMPTY_HEADER; fields_in(head)];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(head) {
@@ -208,7 +206,8 @@ fn framing(head: &[u8], asks_upgrade: &mut bool) -> Result<Option<Framing>, &'st
         Err(httparse::Error::HeaderValue) if head.iter().any(|byte| is_control(*byte)) => {
             return Err(CONTROL_BYTE);
         }
-        Ok(httparse::Status::Partial) | Err(_) => return Ok(None),
+        // hyper refuses these too. Should it not, the two read the bytes differently, which is the doubt itself.
+        Ok(httparse::Status::Partial) | Err(_) => return Err("the head is not well-formed"),
     }
     let method = request.method.unwrap_or_default();
     if method.len() > METHOD_LEN_MAX {
@@ -232,14 +231,14 @@ fn framing(head: &[u8], asks_upgrade: &mut bool) -> Result<Option<Framing>, &'st
         (None, Some(coding)) if !coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
             Err("the transfer coding is not exactly \"chunked\"")
         }
-        (None, Some(_)) => Ok(Some(Framing::Chunked)),
+        (None, Some(_)) => Ok(Framing::Chunked),
         (Some(_), None) if lengths.next().is_some() => Err("Content-Length is given more than once"),
-        _ if method == "CONNECT" => Ok(Some(Framing::Tunnel)),
+        _ if method == "CONNECT" => Ok(Framing::Tunnel),
         (Some(length), None) => match length_of(length) {
-            Some(length) => Ok(Some(Framing::Length(length))),
+            Some(length) => Ok(Framing::Length(length)),
             None => Err("Content-Length is not a number"),
         },
-        (None, None) => Ok(Some(Framing::Length(0))),
+        (None, None) => Ok(Framing::Length(0)),
     }
 }
 
@@ -342,6 +341,9 @@ mod tests {
             "-5\r\nhello\r\n0\r\n\r\n",
             "fffffffffffffffff\r\n",
             "\r\nhello\r\n0\r\n\r\n",
+            "5\r\nhello\r\n0\r\n\n",
+            "5\r\nhello\r\n0\r\nX: y\n\r\n",
+            "5\r\nhello\r\n0\r\nX: \ry\r\n\r\n",
         ] {
             let request = head("Transfer-Encoding: chunked\r\n") + body;
             assert!(matches!(doubt_of(&request), Some(Sight::DoubtfulBody { .. })), "{body:?}");
@@ -349,10 +351,11 @@ mod tests {
     }
 
     #[test]
-    fn a_control_byte_in_a_value_is_told_and_other_broken_heads_are_left_to_hyper() {
+    fn a_control_byte_in_a_value_is_told_from_other_broken_heads() {
         let sight = doubt_of(&head("Idempotency-Key: a\u{1}b\r\n"));
         assert_eq!(sight, Some(Sight::DoubtfulHead { request: 0, reason: CONTROL_BYTE }));
-        assert_eq!(doubt_of(&head("X\u{1}: a\r\n")), None);
+        let reason = "the head is not well-formed";
+        assert_eq!(doubt_of(&head("X\u{1}: a\r\n")), Some(Sight::DoubtfulHead { request: 0, reason }));
     }
 
     #[test]

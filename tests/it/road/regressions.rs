@@ -137,3 +137,43 @@ fn a_hangup_ends_nothing() {
     gate.open();
     assert_eq!(gateway.ask(&post("/payments").key("k")).status, 201);
 }
+
+#[test]
+fn a_body_in_chunks_travels_with_every_method() {
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).start();
+    for (number, method) in ["GET", "DELETE", "OPTIONS", "PUT"].into_iter().enumerate() {
+        assert_eq!(
+            gateway.ask(&ask(method, "/elsewhere").chunked(&["ab", "c"], &[])).status,
+            201,
+            "{method}"
+        );
+        assert_eq!(upstream.request(number + 1).body, b"abc", "{method}");
+    }
+}
+
+#[test]
+fn an_upgrade_that_is_not_granted_does_not_end_the_look_at_framing() {
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).start();
+    let mut client = gateway.send(&get("/elsewhere").header("Upgrade", "foo"));
+    assert_eq!(client.read().status, 201);
+    client.say(b"POST /payments HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n");
+    client.say(b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+    assert_eq!(client.read().problem(), (400, "malformed-request".into()));
+    assert_eq!(upstream.executions(), 1);
+}
+
+#[test]
+fn trailers_that_do_not_end_in_cr_lf_are_refused() {
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).start();
+    let head =
+        "POST /payments HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for trailers in ["\n", "X: y\n\r\n", "X: y\r\n\n"] {
+        let mut client = gateway.client();
+        client.say(format!("{head}3\r\nabc\r\n0\r\n{trailers}").as_bytes());
+        assert_eq!(client.read().status, 400, "{trailers:?}");
+    }
+    assert_eq!(upstream.executions(), 0);
+}
