@@ -177,3 +177,13 @@ fn trailers_that_do_not_end_in_cr_lf_are_refused() {
     }
     assert_eq!(upstream.executions(), 0);
 }
+
+#[test]
+fn a_path_that_reads_in_several_ways_is_not_refused_by_a_route_that_observes() {
+    let upstream = Upstream::of_payments();
+    let observing = GatewayPlan::before(&upstream).policy("mode = \"observe\"").start();
+    let enforcing = GatewayPlan::before(&upstream).start();
+    let ask = || post("/payments/").key("k");
+    assert_eq!(observing.ask(&ask()).status, 201);
+    assert_eq!(enforcing.ask(&ask()).problem(), (400, "path-ambiguous".into()));
+}
