@@ -221,6 +221,8 @@ fn a_frozen_owner_whose_claim_was_taken_over_does_not_overwrite_its_successor() 
     owner.signal("CONT");
     let first = client.read();
     assert_eq!((first.text(), first.word().as_deref()), ("payment 1".into(), Some("unstored")));
+    // Until it has renewed its session, the owner rightly refuses everything.
+    until("the owner serves again", || owner.readiness().status == 200);
     for gateway in [&other, &owner] {
         assert_eq!(gateway.ask(&post("/payments").key("k")).text(), "payment 2");
     }
