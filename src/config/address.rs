@@ -71,21 +71,19 @@ pub(super) fn upstream(text: &str) -> Result<UpstreamUrl, Unfit> {
 
 /// Reads the address of a store.
 pub(super) fn store(text: &str) -> Result<StoreUrl, Unfit> {
-    const WANTED: &str =
-        "a store: \"file:DIR\", \"redis://HOST:PORT/DB\", \"rediss://HOST:PORT/DB\" or \"memory:\"";
+    const WANTED: &str = "a store: \"file:DIR\", \"redis://HOST:PORT/DB\", \"redis-sentinel://…\", \
+                          \"redis-cluster://…\", \"postgres://HOST:PORT/DB\" or \"memory:\"";
     if text == "memory:" {
         return Ok(StoreUrl::Memory);
     }
-    if let Some(directory) = text.strip_prefix("file:") {
-        return directory_of(directory).map(StoreUrl::Embedded);
+    if let Some(path) = text.strip_prefix("file:") {
+        return directory(path).map(StoreUrl::Embedded);
     }
     match scheme_of(text) {
         Some("redis" | "rediss") => redis(text),
-        Some(scheme @ ("redis-cluster" | "redis-sentinel" | "postgres" | "postgresql")) => {
-            Unfit::refused(format!(
-                "{scheme}:// is not supported by this version, use redis://, rediss://, file: or memory:"
-            ))
-        }
+        Some("redis-sentinel" | "rediss-sentinel") => sentinels(text),
+        Some("redis-cluster" | "rediss-cluster") => cluster(text),
+        Some("postgres" | "postgresql") => postgres(text),
         _ => Unfit::expected(WANTED),
     }
 }
@@ -105,7 +103,62 @@ fn redis(text: &str) -> Result<StoreUrl, Unfit> {
     Ok(StoreUrl::Redis(Secret::new(text)))
 }
 
-fn directory_of(text: &str) -> Result<PathBuf, Unfit> {
+/// The servers that watch over a set, the name they know it by, and a database number or none.
+fn sentinels(text: &str) -> Result<StoreUrl, Unfit> {
+    const WANTED: &str = "an address such as \"redis-sentinel://HOST:26379,HOST:26379/MASTER/0\"";
+    let mut path = path_of(text).split('/').filter(|part| !part.is_empty());
+    let has_master = path.next().is_some();
+    let database = path.next().map_or(Ok(0), str::parse::<u32>);
+    if !has_servers(text) || !has_master || database.is_err() || path.next().is_some() {
+        return Unfit::expected(WANTED);
+    }
+    Ok(StoreUrl::Redis(Secret::new(text)))
+}
+
+/// Some of a cluster's servers. A cluster has one database, which is 0.
+fn cluster(text: &str) -> Result<StoreUrl, Unfit> {
+    const WANTED: &str = "an address such as \"redis-cluster://HOST:6379,HOST:6379\"";
+    if !has_servers(text) || !matches!(path_of(text), "" | "/" | "/0") {
+        return Unfit::expected(WANTED);
+    }
+    Ok(StoreUrl::Redis(Secret::new(text)))
+}
+
+/// One server or several, of which the one that takes writes is used.
+fn postgres(text: &str) -> Result<StoreUrl, Unfit> {
+    const WANTED: &str = "an address such as \"postgres://USER:PASSWORD@HOST:5432/DB\"";
+    if has_servers(text) { Ok(StoreUrl::Postgres(Secret::new(text))) } else { Unfit::expected(WANTED) }
+}
+
+/// Whether every server of a list `HOST:PORT,HOST:PORT` can be read.
+fn has_servers(text: &str) -> bool {
+    let is_server = |server: &str| {
+        let url = plain_url(&format!("redis://{server}"));
+        url.is_some_and(|url| url.host_str().is_some_and(|host| !host.is_empty()) && url.port() != Some(0))
+    };
+    servers_of(text).split(',').all(is_server)
+}
+
+/// What stands between the credentials and the path.
+fn servers_of(text: &str) -> &str {
+    let authority = authority_of(text);
+    authority.rsplit_once('@').map_or(authority, |(_, servers)| servers)
+}
+
+/// The path, from its slash on; empty if there is none.
+fn path_of(text: &str) -> &str {
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default()
+}
+
+fn authority_of(text: &str) -> &str {
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or_default()
+}
+
+/// Reads the path of a directory.
+pub(super) fn directory(text: &str) -> Result<PathBuf, Unfit> {
     const WANTED: &str = "a directory such as \"file:./onceway-data\" or \"file:/var/lib/onceway\"";
     let directory = match text.strip_prefix("//") {
         Some(absolute) if absolute.starts_with('/') => absolute,
@@ -134,9 +187,7 @@ fn plain_url(text: &str) -> Option<Url> {
 }
 
 fn has_userinfo(text: &str) -> bool {
-    text.split_once("://")
-        .and_then(|(_, rest)| rest.split(['/', '?', '#']).next())
-        .is_some_and(|authority| authority.contains('@'))
+    authority_of(text).contains('@')
 }
 
 impl StoreUrl {
@@ -145,14 +196,10 @@ impl StoreUrl {
         match self {
             Self::Memory => "memory:".to_owned(),
             Self::Embedded(directory) => format!("file:{}", directory.display()),
-            Self::Redis(address) => match Url::parse(address.reveal()) {
-                Ok(url) => {
-                    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-                    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
-                }
-                // Only a checked address is ever held, so this is never seen.
-                Err(_) => "redis:".to_owned(),
-            },
+            Self::Redis(address) | Self::Postgres(address) => {
+                let text = address.reveal();
+                format!("{}://{}{}", scheme_of(text).unwrap_or_default(), servers_of(text), path_of(text))
+            }
         }
     }
 }
@@ -235,8 +282,12 @@ mod tests {
     #[test]
     fn no_error_about_a_store_shows_its_address() {
         for text in [
-            "postgres://me:hunter2@h/db",
-            "redis-cluster://:hunter2@h",
+            "postgres://me:hunter2@/db",
+            "redis-sentinel://:hunter2@h",
+            "redis-sentinel://:hunter2@h/main/x",
+            "redis-sentinel://:hunter2@h,/main",
+            "redis-cluster://:hunter2@h/1",
+            "redis-cluster://:hunter2@h:0",
             "redis://:hunter2@",
             "redis://:hunter2@h/x",
             "redis://:hunter2@h:0",

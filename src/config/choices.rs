@@ -5,7 +5,7 @@ use crate::protocol::policy::{
     FingerprintBody, InFlightMode, KeyMode, Mode, On5xx, OnStoreError, OnUnknown, ScopeMissing,
 };
 
-use super::{Forwarded, LogFormat, PathCase};
+use super::{Compression, Forwarded, LogFormat, PathCase};
 
 /// A choice that is written as one of a few words.
 pub trait Choice: Copy + PartialEq + 'static {
@@ -74,6 +74,10 @@ impl Choice for PathCase {
         &[("sensitive", Self::Sensitive), ("insensitive", Self::Insensitive)];
 }
 
+impl Choice for Compression {
+    const WORDS: &'static [(&'static str, Self)] = &[("off", Self::Off), ("zstd", Self::Zstd)];
+}
+
 impl Choice for LogFormat {
     const WORDS: &'static [(&'static str, Self)] = &[("human", Self::Human), ("json", Self::Json)];
 }
@@ -101,6 +105,7 @@ mod tests {
         each_word_names_its_choice::<Mode>();
         each_word_names_its_choice::<Forwarded>();
         each_word_names_its_choice::<PathCase>();
+        each_word_names_its_choice::<Compression>();
         each_word_names_its_choice::<LogFormat>();
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Admin, Forwarded, Log, LogFormat, Server, Store, StoreUrl};
+use super::{Admin, Compression, Forwarded, Log, LogFormat, Server, Store, StoreUrl};
 
 impl Default for Server {
     fn default() -> Self {
@@ -38,6 +38,12 @@ impl Default for Store {
             timeout: Duration::from_secs(1),
             session_ttl: Duration::from_secs(5),
             hash_key: None,
+            min_replicas: 0,
+            accept_eviction: false,
+            encryption_keys: Vec::new(),
+            accept_unsealed: false,
+            compression: Compression::Off,
+            backup: None,
         }
     }
 }
@@ -54,5 +60,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long an idle connection to an upstream is kept.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the embedded store is backed up.
+pub(super) const BACKUP_EVERY: Duration = Duration::from_hours(1);
 /// The upstream that takes whatever no route names.
 pub(super) const DEFAULT_UPSTREAM: &str = "default";

@@ -1,7 +1,8 @@
 //! Every key a file may hold: its meaning, shape, bounds and default, each told once and here.
 //!
 //! The readers take their bounds from this table, the errors their wording, and generated documents
-//! their text. Must not know how a value is read (`section.rs`) or what becomes of it.
+//! their text. Must not know how a value is read (`section.rs`) or what becomes of it. Read `shape.rs`
+//! before.
 
 use std::time::Duration;
 
@@ -11,103 +12,11 @@ use crate::protocol::policy::{
 };
 
 use super::choices::{Choice, words_of};
-use super::units::{show_duration, show_size};
-use super::{Forwarded, LogFormat, PathCase};
-
-/// A key that may stand in a file.
-#[derive(Debug)]
-pub struct Key {
-    /// Its name within its table.
-    pub name: &'static str,
-    /// What its value looks like.
-    pub shape: Shape,
-    /// The value it has when it is left out, as a file would write it; empty when there is none.
-    pub default: &'static str,
-    /// What it means, in a sentence.
-    pub meaning: &'static str,
-}
+pub use super::shape::{Key, Shape};
+use super::{Compression, Forwarded, LogFormat, PathCase};
 
 /// The keys known in one table: its own, and those it shares with another.
 pub type Known = [&'static [Key]; 2];
-
-/// What a value looks like.
-#[derive(Debug)]
-pub enum Shape {
-    /// A table.
-    Table,
-    /// An array of tables.
-    Tables,
-    /// A string; the phrase says what is in it.
-    Text(&'static str),
-    /// A string that is never shown; the phrase says what is in it.
-    SecretText(&'static str),
-    /// An array of strings; the phrase says what is in each.
-    Texts(&'static str),
-    /// One of a few words.
-    Word(fn() -> Vec<&'static str>),
-    /// A duration with its bounds, both included.
-    Duration(Duration, Duration),
-    /// A size in bytes with its bounds, both included.
-    Size(u64, u64),
-    /// A whole number with its bounds, both included.
-    Count(u64, u64),
-    /// One of a few status codes.
-    Status(&'static [u16]),
-    /// An array of status codes of errors.
-    ErrorStatuses,
-}
-
-impl Shape {
-    /// What is wanted, in words that fit after "expected".
-    pub fn wanted(&self) -> String {
-        match self {
-            Self::Table => "a table".to_owned(),
-            Self::Tables => "an array of tables".to_owned(),
-            Self::Text(phrase) | Self::SecretText(phrase) => (*phrase).to_owned(),
-            Self::Texts(phrase) => format!("an array, each {phrase}"),
-            Self::Word(words) => one_of(words().into_iter().map(|word| format!("\"{word}\""))),
-            Self::Duration(..) => "a duration such as \"90s\"".to_owned(),
-            Self::Size(..) => "a size such as \"64KiB\"".to_owned(),
-            Self::Count(min, max) => format!("a whole number from {min} to {max}"),
-            Self::Status(statuses) => one_of(statuses.iter().map(u16::to_string)),
-            Self::ErrorStatuses => "an array of status codes from 400 to 599".to_owned(),
-        }
-    }
-
-    /// What is wanted of a value that is well formed and out of bounds.
-    pub(super) fn bounds(&self) -> String {
-        match self {
-            Self::Duration(min, max) => {
-                format!("a duration from \"{}\" to \"{}\"", show_duration(*min), show_duration(*max))
-            }
-            Self::Size(min, max) => format!("a size from \"{}\" to \"{}\"", show_size(*min), show_size(*max)),
-            Self::Table
-            | Self::Tables
-            | Self::Text(_)
-            | Self::SecretText(_)
-            | Self::Texts(_)
-            | Self::Word(_)
-            | Self::Count(..)
-            | Self::Status(_)
-            | Self::ErrorStatuses => self.wanted(),
-        }
-    }
-
-    /// Whether its value is never shown.
-    pub(super) fn is_secret(&self) -> bool {
-        matches!(self, Self::SecretText(_))
-    }
-}
-
-/// `a, b or c`.
-pub(super) fn one_of(words: impl IntoIterator<Item = String>) -> String {
-    let words: Vec<_> = words.into_iter().collect();
-    match words.split_last() {
-        Some((last, first)) if !first.is_empty() => format!("{} or {last}", first.join(", ")),
-        Some((last, _)) => last.clone(),
-        None => String::new(),
-    }
-}
 
 const KIB: u64 = 1024;
 const GIB: u64 = 1024 * 1024 * 1024;
@@ -199,12 +108,14 @@ pub static ADMIN: [Key; 1] = [key(
 )];
 
 /// `[store]`
-pub static STORE: [Key; 6] = [
+pub static STORE: [Key; 13] = [
     key(
         "url",
         Shape::SecretText("a store such as \"file:./onceway-data\" or \"redis://127.0.0.1:6379/0\""),
         "\"file:./onceway-data\"",
-        "Which store: redis://, rediss://, file:DIR (relative to the working directory) or memory:.",
+        "Which store: redis://HOST:PORT/DB, redis-sentinel://HOST:PORT,HOST:PORT/MASTER/DB, \
+         redis-cluster://HOST:PORT,HOST:PORT (each with TLS as rediss…), postgres://HOST:PORT/DB, file:DIR \
+         (relative to the working directory) or memory:.",
     ),
     key(
         "namespace",
@@ -231,6 +142,49 @@ pub static STORE: [Key; 6] = [
         "",
         "File with the secret (16 bytes or more, white space around it is dropped) which keys all hashes; the \
          same on all gateways of a store. Left out: who reads the store can test guesses of short keys.",
+    ),
+    key(
+        "min_replicas",
+        Shape::Count(0, 16),
+        "0",
+        "Redis: how many replicas must have a record before its write counts as done; 0 waits for none.",
+    ),
+    key(
+        "accept_eviction",
+        Shape::Flag,
+        "false",
+        "Redis: whether a maxmemory-policy other than noeviction is accepted, though it can remove claims.",
+    ),
+    key(
+        "encryption_key_file",
+        Shape::SecretText("the path of a file that holds encryption keys"),
+        "",
+        "File with the keys that seal records, one a line, each 64 hexadecimal digits. The first seals, all \
+         open. Left out: records are not sealed.",
+    ),
+    key(
+        "accept_unsealed",
+        Shape::Flag,
+        "false",
+        "With encryption_key_file: whether records that are not sealed are read all the same, as after sealing \
+         was switched on. Who can write to the store can then forge answers.",
+    ),
+    word::<Compression>(
+        "compression",
+        "\"off\"",
+        "Whether large answer bodies are compressed before they are kept.",
+    ),
+    key(
+        "backup_dir",
+        Shape::Text("a directory such as \"/var/backups/onceway\""),
+        "",
+        "Embedded store: directory that holds the newest backup. Left out: no backups.",
+    ),
+    key(
+        "backup_every",
+        Shape::Duration(Duration::from_secs(1), LONGEST),
+        "\"1h\"",
+        "Embedded store: how often a backup is taken.",
     ),
 ];
 

@@ -18,6 +18,7 @@ mod resolve;
 pub mod risks;
 mod routes;
 mod section;
+mod shape;
 mod terms;
 mod units;
 
@@ -110,6 +111,37 @@ pub struct Store {
     pub session_ttl: Duration,
     /// The secret which keys storage keys and fingerprints, as read from `hash_key_file`.
     pub hash_key: Option<Secret>,
+    /// How many replicas must have a record before its write counts as done.
+    pub min_replicas: u32,
+    /// Whether a Redis that may evict claims is accepted.
+    pub accept_eviction: bool,
+    /// The keys that seal records, as read from `encryption_key_file`: 64 hexadecimal digits each. The
+    /// first seals, all open; none: records are not sealed.
+    pub encryption_keys: Vec<Secret>,
+    /// Whether records that are not sealed are read where others are sealed.
+    pub accept_unsealed: bool,
+    /// What happens to large answer bodies before they are kept.
+    pub compression: Compression,
+    /// Where the embedded store's backups go, and how often.
+    pub backup: Option<Backup>,
+}
+
+/// What happens to large answer bodies before they are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Nothing.
+    Off,
+    /// They are compressed with zstd.
+    Zstd,
+}
+
+/// Where backups go, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// The directory that holds the newest one.
+    pub dir: PathBuf,
+    /// How often one is taken.
+    pub every: Duration,
 }
 
 /// Which store.
@@ -119,8 +151,11 @@ pub enum StoreUrl {
     Memory,
     /// `file:DIR`.
     Embedded(PathBuf),
-    /// `redis://` or `rediss://`, the whole address, credentials included.
+    /// `redis://`, `redis-sentinel://`, `redis-cluster://`, each with TLS too: the whole address, credentials
+    /// included.
     Redis(Secret),
+    /// `postgres://`, the whole address, credentials included.
+    Postgres(Secret),
 }
 
 /// A service behind the gateway.

@@ -9,7 +9,7 @@ use super::keys::{self, Known};
 use super::place::Place;
 use super::problem::{Unfit, Wrong};
 use super::section::{Findings, Section};
-use super::{Admin, Config, Log, Secret, Server, Store, Upstream, defaults, load, routes, terms};
+use super::{Admin, Backup, Config, Log, Secret, Server, Store, Upstream, defaults, load, routes, terms};
 
 /// Resolves a whole file. `None`: what is needed to go on is wrong, and the problem is pushed.
 pub(super) fn config<'t>(find: &mut Findings<'_>, document: &'t DeTable<'t>) -> Option<Config> {
@@ -72,31 +72,68 @@ fn store(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Store {
         timeout: section.duration(find, "timeout").unwrap_or(default.timeout),
         session_ttl: section.duration(find, "session_ttl").unwrap_or(default.session_ttl),
         hash_key: hash_key(find, section),
+        min_replicas: section.count(find, "min_replicas").map_or(default.min_replicas, small),
+        accept_eviction: section.flag(find, "accept_eviction").unwrap_or(default.accept_eviction),
+        encryption_keys: encryption_keys(find, section),
+        accept_unsealed: section.flag(find, "accept_unsealed").unwrap_or(default.accept_unsealed),
+        compression: section.word(find, "compression").unwrap_or(default.compression),
+        backup: backup(find, section),
     }
+}
+
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn backup(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Backup> {
+    let dir = section.text(find, "backup_dir", address::directory);
+    let every = section.duration(find, "backup_every").unwrap_or(defaults::BACKUP_EVERY);
+    Some(Backup { dir: dir?, every })
+}
+
+/// Reads the keys from the file that `encryption_key_file` names.
+fn encryption_keys(find: &mut Findings<'_>, section: &Section<'_>) -> Vec<Secret> {
+    const NAME: &str = "encryption_key_file";
+    const KEY_DIGITS: usize = 64;
+    let Some(text) = secret_file(find, section, NAME) else { return Vec::new() };
+    let lines: Vec<&str> = text.reveal().lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let is_key = |line: &&str| line.len() == KEY_DIGITS && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if lines.is_empty() || !lines.iter().all(is_key) {
+        let wanted = format!("a file with a key of {KEY_DIGITS} hexadecimal digits on each line");
+        section.refuse(find, NAME, Unfit::Expected(wanted));
+        return Vec::new();
+    }
+    lines.into_iter().map(Secret::new).collect()
 }
 
 /// Reads the secret from the file that `hash_key_file` names.
 fn hash_key(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Secret> {
     const SECRET_BYTES_MIN: usize = 16;
-    const SECRET_BYTES_MAX: u64 = 64 * 1024;
     const NAME: &str = "hash_key_file";
-    // The secret itself put where its file's name belongs must not be shown: the value never is.
-    let file = section.text(find, NAME, |text| Ok(text.to_owned()))?;
-    let bytes = match load::bytes_of(Path::new(&file), SECRET_BYTES_MAX) {
-        Ok(bytes) => zeroize::Zeroizing::new(bytes),
-        Err(source) => {
-            let wrong = Wrong::Unreadable { file: "the file it names".to_owned(), source };
-            find.push(section.place_of(find, NAME), section.path_of(NAME), wrong);
-            return None;
-        }
-    };
-    let secret = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
-    if secret.len() < SECRET_BYTES_MIN {
+    let secret = secret_file(find, section, NAME)?;
+    if secret.reveal().len() < SECRET_BYTES_MIN {
         let wanted = format!("a file that holds a secret of at least {SECRET_BYTES_MIN} bytes of text");
         section.refuse(find, NAME, Unfit::Expected(wanted));
         return None;
     }
-    Some(Secret::new(secret))
+    Some(secret)
+}
+
+/// Reads the text of a file that holds a secret, without the white space around it. What is not text reads
+/// as empty.
+fn secret_file(find: &mut Findings<'_>, section: &Section<'_>, name: &str) -> Option<Secret> {
+    const SECRET_BYTES_MAX: u64 = 64 * 1024;
+    // The secret itself put where its file's name belongs must not be shown: the value never is.
+    let file = section.text(find, name, |text| Ok(text.to_owned()))?;
+    let bytes = match load::bytes_of(Path::new(&file), SECRET_BYTES_MAX) {
+        Ok(bytes) => zeroize::Zeroizing::new(bytes),
+        Err(source) => {
+            let wrong = Wrong::Unreadable { file: "the file it names".to_owned(), source };
+            find.push(section.place_of(find, name), section.path_of(name), wrong);
+            return None;
+        }
+    };
+    Some(Secret::new(std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default()))
 }
 
 fn log(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Log {

@@ -10,9 +10,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::choices::Choice;
-use super::keys::{Key, Known, Shape, one_of};
+use super::keys::Known;
 use super::place::{Place, Places};
 use super::problem::{Problem, Unfit, Wrong, quoted, shown_name};
+use super::shape::{Key, Shape, one_of};
 use super::units;
 
 /// What has been found wrong so far, and what is needed to say so.
@@ -200,6 +201,16 @@ impl<'t> Section<'t> {
         read_number(find, value, self.path_of(name), &shape.wanted(), |number| {
             (*min..=*max).contains(&number).then_some(number)
         })
+    }
+
+    /// Reads `true` or `false`.
+    pub(super) fn flag(&self, find: &mut Findings<'_>, name: &str) -> Option<bool> {
+        let DeValue::Boolean(flag) = self.value(name)?.get_ref() else {
+            let wanted = self.shape(name).map(Shape::wanted).unwrap_or_default();
+            self.refuse(find, name, Unfit::Expected(wanted));
+            return None;
+        };
+        Some(*flag)
     }
 
     /// Reads one of a few status codes.

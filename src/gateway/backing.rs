@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use crate::config::{self, Secret, StoreUrl};
 use crate::ledger::Settings;
+use crate::store::durability::Durability;
 use crate::store::embedded::{self, EmbeddedStore};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{InvalidAddress, RedisStore};
-use crate::store::{Store, StoreError};
+use crate::store::{Options, Store, StoreError};
 
 /// A store, opened.
 pub(super) enum Backing {
     Shared(Arc<dyn Store>),
-    Redis { address: Secret, namespace: String },
+    Redis { address: Secret, options: Options, accept_eviction: bool },
 }
 
 /// Why a store could not be opened.
@@ -30,9 +31,12 @@ pub enum OpenError {
     /// The address of Redis.
     #[error("use Redis")]
     Address(#[from] InvalidAddress),
-    /// Redis is too old.
-    #[error("use Redis {0}: 7.0 or newer is needed, for SET with NX and GET")]
-    TooOld(String),
+    /// It would break the guarantee, or cannot be used at all.
+    #[error("trust the store: {0}")]
+    Refused(String),
+    /// It is not part of this version.
+    #[error("use postgres://: this version has no such store")]
+    NoPostgres,
 }
 
 impl Backing {
@@ -50,8 +54,10 @@ impl Backing {
                 Self::Shared(Arc::new(opening.await.map_err(OpenError::Panicked)??))
             }
             StoreUrl::Redis(address) => {
-                Self::Redis { address: address.clone(), namespace: config.namespace.clone() }
+                let accept_eviction = config.accept_eviction;
+                Self::Redis { address: address.clone(), options: options(config), accept_eviction }
             }
+            StoreUrl::Postgres(_) => return Err(OpenError::NoPostgres),
         })
     }
 
@@ -59,25 +65,34 @@ impl Backing {
     pub(super) fn handle(&self) -> Result<Arc<dyn Store>, OpenError> {
         Ok(match self {
             Self::Shared(store) => Arc::clone(store),
-            Self::Redis { address, namespace } => Arc::new(RedisStore::connect(address.reveal(), namespace)?),
+            Self::Redis { address, options, .. } => Arc::new(RedisStore::connect(address.reveal(), options)?),
         })
     }
 
-    /// Looks at a Redis that is within reach: refuses one that is too old, warns of one that forgets.
+    /// Looks at a Redis that is within reach: refuses one that breaks the guarantee, warns of one that forgets.
     pub(super) async fn inspect(&self) -> Result<(), OpenError> {
-        let Self::Redis { address, namespace } = self else { return Ok(()) };
-        let redis = RedisStore::connect(address.reveal(), namespace)?;
+        let Self::Redis { address, options, accept_eviction } = self else { return Ok(()) };
+        let redis = RedisStore::connect(address.reveal(), options)?;
         match redis.inspect().await {
-            Ok(deployment) if deployment.is_too_old() => return Err(OpenError::TooOld(deployment.version)),
-            Ok(deployment) => {
-                for warning in deployment.warnings() {
-                    tracing::warn!("{warning}");
-                }
-            }
+            Ok(found) => judge(&found, *accept_eviction)?,
             Err(error) => warn_uninspected(&error),
         }
         Ok(())
     }
+}
+
+fn judge(found: &Durability, accept_eviction: bool) -> Result<(), OpenError> {
+    if let Some(fault) = found.refusal(accept_eviction) {
+        return Err(OpenError::Refused(fault.text.clone()));
+    }
+    for fault in &found.faults {
+        tracing::warn!("{}", fault.text);
+    }
+    Ok(())
+}
+
+fn options(config: &config::Store) -> Options {
+    Options { min_replicas: config.min_replicas, timeout: config.timeout, ..Options::of(&config.namespace) }
 }
 
 fn warn_uninspected(error: &StoreError) {

@@ -25,7 +25,7 @@ use crate::protocol::policy::Retention;
 use crate::protocol::record::{Seen, Session, Settled, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
-use crate::store::{Store, StoreError, Watch};
+use crate::store::{Gate, Store, StoreError, Watch};
 
 use answers::Answers;
 use attempts::Attempts;
@@ -225,12 +225,14 @@ impl Ledger {
         loop {
             let sent_at = clock::monotonic();
             let renewal = async {
-                self.store.renew_session(sessions.own(), session_ttl).await?;
+                let gate = self.store.renew_session(sessions.own(), session_ttl).await?;
                 // A store may know who lives and take no more writes.
-                self.store.ping().await
+                self.store.ping().await?;
+                Ok(gate)
             };
             match self.timed(renewal).await {
-                Ok(()) => sessions.renewed(sent_at),
+                Ok(Gate::Open) => sessions.renewed(sent_at),
+                Ok(Gate::Closed(closure)) => sessions.turned_away(closure),
                 Err(error) => sessions.renewal_failed(&error),
             }
             let interval = sessions::heartbeat_interval(session_ttl);

@@ -4,7 +4,7 @@
 //! over may have lost it, and its owner, alive, is about to renew it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::Ledger;
 use crate::clock;
 use crate::protocol::machine::Owner;
 use crate::protocol::record::Session;
-use crate::store::{SessionLife, StoreError};
+use crate::store::{Closure, SessionLife, StoreError};
 
 /// Absent sessions remembered at most; beyond it the memory starts anew, and the dead are found again.
 const ABSENT_MAX: usize = 4096;
@@ -31,6 +31,8 @@ pub(super) struct Sessions {
     /// Counts the times that this process's session may have lapsed: what was claimed before may be another's.
     lapses: AtomicU64,
     connected: watch::Sender<bool>,
+    /// Whether the last answer was that the store takes no claims.
+    is_turned_away: AtomicBool,
     absent: Mutex<HashMap<Session, Absence>>,
 }
 
@@ -50,6 +52,7 @@ impl Sessions {
             renewed_at: Mutex::default(),
             lapses: AtomicU64::new(0),
             connected: watch::Sender::new(false),
+            is_turned_away: AtomicBool::new(false),
             absent: Mutex::default(),
         }
     }
@@ -92,8 +95,18 @@ impl Sessions {
             self.lapses.fetch_add(1, Ordering::AcqRel);
         }
         *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent_at);
+        self.is_turned_away.store(false, Ordering::Release);
         if !self.connected.send_replace(true) {
             tracing::info!("the store is within reach");
+        }
+    }
+
+    /// The store knows this process to be alive and lets it claim nothing. What is in flight is settled.
+    pub(super) fn turned_away(&self, closure: Closure) {
+        self.end();
+        if self.connected.send_replace(false) || !self.is_turned_away.swap(true, Ordering::AcqRel) {
+            let reason = closure.word();
+            tracing::warn!(reason, "the store is closed for new claims: guarded requests are refused");
         }
     }
 

@@ -64,7 +64,7 @@ impl fmt::Debug for HashKey {
 
 impl StorageKey {
     /// Rebuilds a storage key from its bytes, as a store lists them.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 

@@ -26,6 +26,7 @@ use crate::protocol::record::{
     Attempt, Phase, Record, Seen, Session, Settled, UnixMillis, UnknownReason, Version,
 };
 use crate::protocol::saved::{FieldLines, SavedHead, SavedResponse};
+use crate::protocol::scope::StorageKey;
 
 /// Where in an encoded record its version stands; see [`version_bytes`].
 pub const VERSION_AT: Range<usize> = 4..24;
@@ -77,8 +78,34 @@ pub fn is_version(value: &[u8], seen: Version) -> bool {
     value.get(VERSION_AT) == Some(version_bytes(seen).as_slice())
 }
 
-/// Writes a record as bytes. The body is not copied.
-pub fn encode(record: &Record) -> Encoded {
+/// How records become bytes and bytes records. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Codec {}
+
+impl Codec {
+    /// Writes the record that is to stand under `key` as bytes. The body is not copied.
+    pub fn encode(&self, _key: &StorageKey, record: &Record) -> Encoded {
+        encode(record)
+    }
+
+    /// Reads back the record that stands under `key`.
+    pub fn decode(&self, _key: &StorageKey, encoded: Encoded) -> Seen {
+        match read(encoded) {
+            Some(record) => Seen::Record(Box::new(record)),
+            None => Seen::Unreadable,
+        }
+    }
+
+    /// Reads a record back from one piece.
+    pub fn decode_whole(&self, key: &StorageKey, value: Bytes) -> Seen {
+        match split(value) {
+            Stored::Whole(encoded) => self.decode(key, encoded),
+            Stored::BodyApart { .. } | Stored::Unreadable => Seen::Unreadable,
+        }
+    }
+}
+
+fn encode(record: &Record) -> Encoded {
     let (meta, body) = meta_of(record);
     #[expect(clippy::expect_used, reason = "serialising plain data into memory has no failing case")]
     let meta = postcard::to_stdvec(&meta).expect("postcard writes plain data into a growing vector");
@@ -114,22 +141,6 @@ pub fn split(mut value: Bytes) -> Stored {
         Ok(len) if len == body_len => Stored::Whole(Encoded { head: value, body }),
         Ok(0) => Stored::BodyApart { head: value, body_len },
         Ok(_) | Err(_) => Stored::Unreadable,
-    }
-}
-
-/// Reads a record back.
-pub fn decode(encoded: Encoded) -> Seen {
-    match read(encoded) {
-        Some(record) => Seen::Record(Box::new(record)),
-        None => Seen::Unreadable,
-    }
-}
-
-/// Reads a record back from one piece.
-pub fn decode_whole(value: Bytes) -> Seen {
-    match split(value) {
-        Stored::Whole(encoded) => decode(encoded),
-        Stored::BodyApart { .. } | Stored::Unreadable => Seen::Unreadable,
     }
 }
 
@@ -367,6 +378,16 @@ mod tests {
             head: SavedHead { status: 200, headers: lines(&[("content-type", b"text/event-stream")]) },
             settled: Settled { at: UnixMillis(1), keep_for: Duration::ZERO },
         })
+    }
+
+    const KEY: StorageKey = StorageKey::from_bytes([9; 32]);
+
+    fn decode(encoded: Encoded) -> Seen {
+        Codec::default().decode(&KEY, encoded)
+    }
+
+    fn decode_whole(value: Bytes) -> Seen {
+        Codec::default().decode_whole(&KEY, value)
     }
 
     fn whole(record: &Record) -> Bytes {

@@ -21,9 +21,10 @@ use tokio::sync::Semaphore;
 
 use self::tables::StoreClock;
 use self::writer::Writer;
-use super::codec;
+use super::codec::Codec;
+use super::durability::Durability;
 use super::memory::OwnSessions;
-use super::{SessionLife, Store, StoreError, Swapped, Watch};
+use super::{Gate, SessionLife, Store, StoreError, Swapped, Watch};
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
 
@@ -45,6 +46,7 @@ const READERS_MAX: usize = 8;
 /// engine cannot know what reached the disk, and a store that does not know must not acknowledge.
 #[derive(Debug)]
 pub struct EmbeddedStore {
+    codec: Codec,
     path: PathBuf,
     database: Arc<Database>,
     clock: StoreClock,
@@ -118,7 +120,14 @@ impl EmbeddedStore {
         let database = Arc::new(database);
         let writer = Writer::start(database.clone(), clock)?;
         let readers = Arc::new(Semaphore::new(READERS_MAX));
-        Ok(Self { path, database, clock, readers, sessions: OwnSessions::default(), writer })
+        let sessions = OwnSessions::default();
+        Ok(Self { codec: Codec::default(), path, database, clock, readers, sessions, writer })
+    }
+
+    /// The same store, writing and reading with `codec`.
+    #[must_use]
+    pub fn with_codec(self, codec: Codec) -> Self {
+        Self { codec, ..self }
     }
 
     /// Reads what is committed under `key`, on a thread that may block: a page that is not in memory is
@@ -143,11 +152,11 @@ impl Store for EmbeddedStore {
     async fn insert(&self, key: &StorageKey, fresh: &Record, keep_for: Duration) -> Result<Seen, StoreError> {
         // What is committed stands, whatever is queued: a replay need not wait for anybody's fsync.
         if let Some(stands) = self.read(*key).await? {
-            return Ok(codec::decode_whole(stands));
+            return Ok(self.codec.decode_whole(key, stands));
         }
-        let (key, fresh) = (*key, codec::encode(fresh));
+        let (key, fresh) = (*key, self.codec.encode(key, fresh));
         let stands = self.writer.write(move |tables| tables.insert(&key, &fresh, keep_for)).await?;
-        Ok(stands.map_or(Seen::Nothing, codec::decode_whole))
+        Ok(stands.map_or(Seen::Nothing, |stands| self.codec.decode_whole(&key, stands)))
     }
 
     async fn swap(
@@ -157,7 +166,7 @@ impl Store for EmbeddedStore {
         next: &Record,
         keep_for: Duration,
     ) -> Result<Swapped, StoreError> {
-        let (key, next) = (*key, codec::encode(next));
+        let (key, next) = (*key, self.codec.encode(key, next));
         self.writer.write(move |tables| tables.swap(&key, seen, &next, keep_for)).await
     }
 
@@ -167,12 +176,13 @@ impl Store for EmbeddedStore {
     }
 
     async fn fetch(&self, key: &StorageKey) -> Result<Seen, StoreError> {
-        Ok(self.read(*key).await?.map_or(Seen::Nothing, codec::decode_whole))
+        let stands = self.read(*key).await?;
+        Ok(stands.map_or(Seen::Nothing, |stands| self.codec.decode_whole(key, stands)))
     }
 
-    async fn renew_session(&self, session: Session, _ttl: Duration) -> Result<(), StoreError> {
+    async fn renew_session(&self, session: Session, _ttl: Duration) -> Result<Gate, StoreError> {
         self.sessions.register(session);
-        Ok(())
+        Ok(Gate::Open)
     }
 
     async fn end_session(&self, session: Session) -> Result<(), StoreError> {
@@ -191,6 +201,10 @@ impl Store for EmbeddedStore {
     async fn ping(&self) -> Result<(), StoreError> {
         // Changes nothing, but begins a transaction, which the engine refuses once it has failed.
         self.writer.write(|_tables| Ok(())).await
+    }
+
+    async fn inspect(&self) -> Result<Durability, StoreError> {
+        Ok(Durability::default())
     }
 
     fn describe(&self) -> String {

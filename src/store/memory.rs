@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::codec::{self, Encoded};
-use super::{SessionLife, Store, StoreError, Swapped, Watch};
+use super::codec::{self, Codec, Encoded};
+use super::durability::Durability;
+use super::transfer::{Cursor, Moved, Page, Transfer};
+use super::{Closure, Gate, SessionLife, Store, StoreError, Swapped, Watch};
 use crate::clock;
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
@@ -24,8 +26,10 @@ const KEEP_FOR_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 /// A store in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
+    codec: Codec,
     shelf: Mutex<Shelf>,
     sessions: OwnSessions,
+    gate: Mutex<Option<Closure>>,
 }
 
 /// What is kept, and in which order it expires. Both always name the same keys.
@@ -47,6 +51,12 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// The same store, writing and reading with `codec`.
+    #[must_use]
+    pub fn with_codec(self, codec: Codec) -> Self {
+        Self { codec, ..self }
+    }
+
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         // Nothing panics between the steps of a change, so a poisoned lock still guards whole data.
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
@@ -56,10 +66,10 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn insert(&self, key: &StorageKey, fresh: &Record, keep_for: Duration) -> Result<Seen, StoreError> {
-        let encoded = codec::encode(fresh);
+        let encoded = self.codec.encode(key, fresh);
         let stands = self.shelf().insert(*key, encoded, keep_for, clock::monotonic());
         // Decoded outside the lock, so that a large answer holds up nobody.
-        Ok(stands.map_or(Seen::Nothing, codec::decode))
+        Ok(stands.map_or(Seen::Nothing, |stands| self.codec.decode(key, stands)))
     }
 
     async fn swap(
@@ -69,7 +79,7 @@ impl Store for MemoryStore {
         next: &Record,
         keep_for: Duration,
     ) -> Result<Swapped, StoreError> {
-        let encoded = codec::encode(next);
+        let encoded = self.codec.encode(key, next);
         let now = clock::monotonic();
         let mut held = self.shelf();
         let standing = held.compare(key, seen, now);
@@ -90,12 +100,12 @@ impl Store for MemoryStore {
 
     async fn fetch(&self, key: &StorageKey) -> Result<Seen, StoreError> {
         let stands = self.shelf().live(key, clock::monotonic()).map(|kept| kept.encoded.clone());
-        Ok(stands.map_or(Seen::Nothing, codec::decode))
+        Ok(stands.map_or(Seen::Nothing, |stands| self.codec.decode(key, stands)))
     }
 
-    async fn renew_session(&self, session: Session, _ttl: Duration) -> Result<(), StoreError> {
+    async fn renew_session(&self, session: Session, _ttl: Duration) -> Result<Gate, StoreError> {
         self.sessions.register(session);
-        Ok(())
+        self.gate().await
     }
 
     async fn end_session(&self, session: Session) -> Result<(), StoreError> {
@@ -115,8 +125,64 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn inspect(&self) -> Result<Durability, StoreError> {
+        Ok(Durability {
+            facts: vec![("persistence", "none".to_owned())],
+            losses: vec!["the end of the process, by whatever cause, loses everything".to_owned()],
+            faults: Vec::new(),
+        })
+    }
+
     fn describe(&self) -> String {
         "memory: (forgets at exit)".to_owned()
+    }
+}
+
+#[async_trait]
+impl Transfer for MemoryStore {
+    async fn page(&self, after: Option<Cursor>, most: usize) -> Result<Page, StoreError> {
+        let after = after.and_then(|cursor| <[u8; 32]>::try_from(cursor.0).ok()).map(StorageKey::from_bytes);
+        let now = clock::monotonic();
+        let held = self.shelf();
+        let mut keys: Vec<StorageKey> =
+            held.records.keys().filter(|key| after.is_none_or(|after| **key > after)).copied().collect();
+        keys.sort_unstable();
+        let next = keys.get(most.max(1) - 1).filter(|last| keys.last() != Some(last));
+        let next = next.map(|last| Cursor(last.as_bytes().to_vec()));
+        let live =
+            keys.iter().take(most.max(1)).filter_map(|key| held.live(key, now).map(|kept| (*key, kept)));
+        let records = live.map(|(key, kept)| Moved {
+            key,
+            encoded: kept.encoded.clone(),
+            keep_for: kept.expires.saturating_duration_since(now),
+        });
+        Ok(Page { records: records.collect(), next })
+    }
+
+    async fn put(&self, records: Vec<Moved>) -> Result<(), StoreError> {
+        let now = clock::monotonic();
+        let mut held = self.shelf();
+        for Moved { key, encoded, keep_for } in records {
+            held.put(key, encoded, keep_for, now);
+        }
+        Ok(())
+    }
+
+    async fn sessions(&self) -> Result<Vec<(Session, Duration)>, StoreError> {
+        Ok(self.sessions.all())
+    }
+
+    async fn gate(&self) -> Result<Gate, StoreError> {
+        let closure = *self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(closure.map_or(Gate::Open, Gate::Closed))
+    }
+
+    async fn set_gate(&self, gate: Gate) -> Result<(), StoreError> {
+        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = match gate {
+            Gate::Open => None,
+            Gate::Closed(closure) => Some(closure),
+        };
+        Ok(())
     }
 }
 
@@ -191,6 +257,11 @@ impl OwnSessions {
         if self.live().contains(&session) { SessionLife::Alive } else { SessionLife::Dead }
     }
 
+    /// All of them; they live for as long as this process does.
+    pub(super) fn all(&self) -> Vec<(Session, Duration)> {
+        self.live().iter().map(|session| (*session, Duration::MAX)).collect()
+    }
+
     fn live(&self) -> MutexGuard<'_, HashSet<Session>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -240,7 +311,7 @@ mod tests {
         let garbage = Encoded { head: b"short".as_slice().into(), body: bytes::Bytes::new() };
         shelf.put(key(1), garbage, Duration::from_secs(9), now);
         let stands = shelf.insert(key(1), encoded(), Duration::from_secs(9), now);
-        assert_eq!(stands.map(codec::decode), Some(Seen::Unreadable));
+        assert_eq!(stands.map(|stands| Codec::default().decode(&key(1), stands)), Some(Seen::Unreadable));
         let version = Version { attempt: crate::protocol::record::Attempt([0; 16]), revision: 0 };
         assert_eq!(shelf.compare(&key(1), version, now), Swapped::Changed);
     }

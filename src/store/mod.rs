@@ -5,12 +5,15 @@
 //! know HTTP, policies or the ledger above it.
 //!
 //! Read this file, then `codec.rs` for the bytes, then any of `memory.rs`, `embedded.rs`, `redis.rs`.
+//! `durability.rs` is what a store tells of itself, `transfer.rs` how records leave one for another.
 //! Every store passes `conformance.rs` in `tests/it/`.
 
 pub mod codec;
+pub mod durability;
 pub mod embedded;
 pub mod memory;
 pub mod redis;
+pub mod transfer;
 
 use std::time::Duration;
 
@@ -19,6 +22,9 @@ use tokio::sync::watch;
 
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
+
+use codec::Codec;
+use durability::Durability;
 
 /// A place that keeps records and sessions.
 ///
@@ -52,8 +58,11 @@ pub trait Store: Send + Sync + 'static {
     /// Answers what stands under `key`.
     async fn fetch(&self, key: &StorageKey) -> Result<Seen, StoreError>;
 
-    /// Says that `session` lives, for `ttl` from now.
-    async fn renew_session(&self, session: Session, ttl: Duration) -> Result<(), StoreError>;
+    /// Says that `session` lives, for `ttl` from now. Answers whether the store takes new claims.
+    ///
+    /// The gate is read after the session is written, so that whoever closes it and then looks for sessions
+    /// finds everybody who may not have heard of it.
+    async fn renew_session(&self, session: Session, ttl: Duration) -> Result<Gate, StoreError>;
 
     /// Says that `session` has ended in order: it left no claim unsettled that it could settle.
     async fn end_session(&self, session: Session) -> Result<(), StoreError>;
@@ -70,8 +79,80 @@ pub trait Store: Send + Sync + 'static {
     /// Answers whether the store can be reached and takes writes.
     async fn ping(&self) -> Result<(), StoreError>;
 
+    /// Asks the store how well it keeps what it acknowledges.
+    async fn inspect(&self) -> Result<Durability, StoreError>;
+
     /// What the store is and where, for the log: never holds a credential.
     fn describe(&self) -> String;
+}
+
+/// What a store that is shared by several gateways is told beside its address.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Separates installations that share a store.
+    pub namespace: String,
+    /// How records become bytes.
+    pub codec: Codec,
+    /// How many replicas must have a write before it is acknowledged.
+    pub min_replicas: u32,
+    /// The ledger's deadline on every call.
+    pub timeout: Duration,
+}
+
+impl Options {
+    /// Those of a namespace, all else as where nothing is configured.
+    pub fn of(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            codec: Codec::default(),
+            min_replicas: 0,
+            timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Whether a store takes new claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// It does.
+    Open,
+    /// It does not: a key that looks new in it may be known elsewhere. What is in flight can be settled.
+    Closed(Closure),
+}
+
+/// Why a store takes no new claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closure {
+    /// Its records are being moved, or were moved, to another store.
+    Leaving,
+    /// Another store's records are being moved here, and not all have come.
+    Arriving,
+    /// It is a backup: what was claimed after it was taken is not in it.
+    Backup,
+}
+
+impl Closure {
+    /// Every closure with the word by which stores keep it. The words are frozen as stored bytes are.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("leaving", Self::Leaving), ("arriving", Self::Arriving), ("backup", Self::Backup)];
+
+    /// The word by which stores keep it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Leaving => "leaving",
+            Self::Arriving => "arriving",
+            Self::Backup => "backup",
+        }
+    }
+}
+
+impl Gate {
+    /// Reads the word that a store keeps, or none. A word of a later version closes the store too.
+    pub fn of_word(word: Option<&[u8]>) -> Self {
+        let Some(word) = word else { return Self::Open };
+        let known = Closure::WORDS.iter().find(|(known, _)| known.as_bytes() == word);
+        Self::Closed(known.map_or(Closure::Leaving, |(_, closure)| *closure))
+    }
 }
 
 /// The answer to a compare-and-swap.

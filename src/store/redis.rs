@@ -28,12 +28,12 @@ use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, Value};
 use tokio::task::JoinSet;
 
-pub use self::deployment::Deployment;
 use self::link::{Link, Purpose};
 use self::scripts::{ABSENT, CHANGED, DONE, Scripts};
 use self::watchers::Watchers;
-use super::codec::{self, Encoded, Stored};
-use super::{SessionLife, Store, StoreError, Swapped, Watch};
+use super::codec::{self, Codec, Encoded, Stored};
+use super::durability::Durability;
+use super::{Gate, Options, SessionLife, Store, StoreError, Swapped, Watch};
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
 
@@ -49,10 +49,10 @@ const INSERT_TRIES: usize = 3;
 /// The server computes the moment of expiry in 64 bits; nothing is kept for longer than this.
 const KEEP_FOR_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// Until the system asks a silent peer whether it is there. The heartbeat finds out earlier.
 /// How long the body of a record that stands in the way of a claim is waited for: less than a claim as a whole.
 const READ_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Until the system asks a silent peer whether it is there. The heartbeat finds out earlier.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 const SMALL: Purpose = Purpose { name: "commands", is_eager: true, patience: Duration::from_secs(1) };
@@ -61,6 +61,7 @@ const WATCH: Purpose = Purpose { name: "watches", is_eager: false, patience: Dur
 
 /// A store in Redis. Its tasks live on the runtime it was made in and end when it is dropped.
 pub struct RedisStore {
+    codec: Codec,
     namespace: String,
     address: String,
     scripts: Scripts,
@@ -90,7 +91,7 @@ impl RedisStore {
     /// Errors: the address cannot be read. It may hold a password, so the error does not name it.
     ///
     /// Panics: outside a tokio runtime.
-    pub fn connect(url: &str, namespace: &str) -> Result<Self, InvalidAddress> {
+    pub fn connect(url: &str, options: &Options) -> Result<Self, InvalidAddress> {
         let info = connection_info(url).ok_or(InvalidAddress)?;
         let address = shown(&info);
         // The library's own error may quote what it could not use.
@@ -105,7 +106,8 @@ impl RedisStore {
         }
         tasks.spawn(watchers.clone().keep(watch_link.clone()));
         Ok(Self {
-            namespace: namespace.to_owned(),
+            codec: options.codec.clone(),
+            namespace: options.namespace.clone(),
             address,
             scripts: Scripts::new(),
             small,
@@ -114,11 +116,6 @@ impl RedisStore {
             watchers,
             _tasks: tasks,
         })
-    }
-
-    /// Asks the server what it is and how well it keeps what it acknowledges.
-    pub async fn inspect(&self) -> Result<Deployment, StoreError> {
-        deployment::inspect(&self.small).await
     }
 
     /// Answers the value that stands under `key`, or none if `encoded` does now.
@@ -170,12 +167,12 @@ impl RedisStore {
 
     async fn assemble(&self, key: &StorageKey, stands: Bytes) -> Result<Seen, StoreError> {
         let head = match codec::split(stands) {
-            Stored::Whole(encoded) => return Ok(codec::decode(encoded)),
+            Stored::Whole(encoded) => return Ok(self.codec.decode(key, encoded)),
             Stored::Unreadable => return Ok(Seen::Unreadable),
             Stored::BodyApart { head, .. } => head,
         };
         let body = self.fetch_body(key).await?;
-        Ok(body.map_or(Seen::Unreadable, |body| codec::decode(Encoded { head, body })))
+        Ok(body.map_or(Seen::Unreadable, |body| self.codec.decode(key, Encoded { head, body })))
     }
 
     fn record_key(&self, key: &StorageKey) -> String {
@@ -198,7 +195,7 @@ impl RedisStore {
 #[async_trait]
 impl Store for RedisStore {
     async fn insert(&self, key: &StorageKey, fresh: &Record, keep_for: Duration) -> Result<Seen, StoreError> {
-        let encoded = codec::encode(fresh);
+        let encoded = self.codec.encode(key, fresh);
         for _ in 0..INSERT_TRIES {
             let Some(stands) = self.insert_once(key, &encoded, keep_for).await? else {
                 return Ok(Seen::Nothing);
@@ -223,7 +220,7 @@ impl Store for RedisStore {
         next: &Record,
         keep_for: Duration,
     ) -> Result<Swapped, StoreError> {
-        let encoded = codec::encode(next);
+        let encoded = self.codec.encode(key, next);
         let keys = [&*self.record_key(key), &*self.body_key(key)];
         let (version, channel) = (codec::version_bytes(seen), self.channel(key));
         let (keep, keep_body) = (millis(keep_for), body_millis(keep_for));
@@ -254,10 +251,11 @@ impl Store for RedisStore {
         }
     }
 
-    async fn renew_session(&self, session: Session, ttl: Duration) -> Result<(), StoreError> {
+    async fn renew_session(&self, session: Session, ttl: Duration) -> Result<Gate, StoreError> {
         let mut command = Cmd::new();
         command.arg("SET").arg(self.session_key(session)).arg("").arg("PX").arg(millis(ttl));
-        self.small.ask(&command).await.map(drop)
+        self.small.ask(&command).await?;
+        Ok(Gate::Open)
     }
 
     async fn end_session(&self, session: Session) -> Result<(), StoreError> {
@@ -276,6 +274,10 @@ impl Store for RedisStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.small.ask(Cmd::new().arg("PING")).await.map(drop)
+    }
+
+    async fn inspect(&self) -> Result<Durability, StoreError> {
+        Ok(deployment::inspect(&self.small).await?.durability())
     }
 
     fn describe(&self) -> String {

@@ -151,7 +151,7 @@ fn a_mistake_in_the_policy_is_told_once_however_many_routes_inherit_it() {
 #[test]
 fn a_secret_is_never_shown_wherever_it_stands() {
     for text in [
-        "[store]\nurl = \"postgres://me:hunter2@db/once\"\n",
+        "[store]\nurl = \"postgres://me:hunter2@db:0/once\"\n",
         "[store]\nurl = \"redis://:hunter2@cache:0\"\n",
         "[store]\nurl = \"hunter2\"\n",
         "[store]\nurl = [\"hunter2\"]\n",

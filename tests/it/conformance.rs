@@ -11,7 +11,7 @@ use onceway::protocol::scope::StorageKey;
 use onceway::store::embedded::EmbeddedStore;
 use onceway::store::memory::MemoryStore;
 use onceway::store::redis::RedisStore;
-use onceway::store::{SessionLife, Store, Swapped};
+use onceway::store::{Options, SessionLife, Store, Swapped};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -84,7 +84,7 @@ impl Bench for Redis {
     }
 
     fn another(&self) -> Arc<dyn Store> {
-        Arc::new(RedisStore::connect(&self.server.url(), "onceway").unwrap())
+        Arc::new(RedisStore::connect(&self.server.url(), &Options::of("onceway")).unwrap())
     }
 }
 

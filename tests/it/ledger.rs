@@ -16,8 +16,9 @@ use onceway::protocol::policy::{OnUnknown, Retention};
 use onceway::protocol::record::{Record, Seen, Session, UnknownReason, Version};
 use onceway::protocol::saved::{SavedHead, SavedResponse};
 use onceway::protocol::scope::StorageKey;
+use onceway::store::durability::Durability;
 use onceway::store::memory::MemoryStore;
-use onceway::store::{SessionLife, Store, StoreError, Swapped, Watch};
+use onceway::store::{Gate, SessionLife, Store, StoreError, Swapped, Watch};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -125,7 +126,7 @@ impl Store for Unreliable {
         self.inner.fetch(key).await
     }
 
-    async fn renew_session(&self, session: Session, ttl: Duration) -> Result<(), StoreError> {
+    async fn renew_session(&self, session: Session, ttl: Duration) -> Result<Gate, StoreError> {
         self.up()?;
         self.inner.renew_session(session, ttl).await
     }
@@ -146,6 +147,10 @@ impl Store for Unreliable {
 
     async fn watch(&self, _: &StorageKey) -> Result<Watch, StoreError> {
         Ok(Watch::never())
+    }
+
+    async fn inspect(&self) -> Result<Durability, StoreError> {
+        self.inner.inspect().await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@
 use redis::{Cmd, Value};
 
 use super::super::StoreError;
+use super::super::durability::{Durability, Fault, Severity};
 use super::link::Link;
 use super::unexpected;
 
@@ -13,32 +14,46 @@ const VERSION_MIN: (u32, u32) = (7, 0);
 
 /// What the server said of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deployment {
+pub(super) struct Deployment {
     /// `redis_version`: for Valkey the Redis version it is compatible with.
-    pub version: String,
+    pub(super) version: String,
     /// `role`: `master` or `slave`.
-    pub role: String,
+    pub(super) role: String,
     /// `maxmemory` in bytes; 0: no bound.
-    pub max_memory: u64,
+    pub(super) max_memory: u64,
     /// `maxmemory_policy`.
-    pub max_memory_policy: String,
+    pub(super) max_memory_policy: String,
     /// Whether every write goes to a log on the disk.
-    pub has_log: bool,
+    pub(super) has_log: bool,
     /// Whether snapshots are made by a schedule; `None` if the server does not tell.
-    pub has_snapshots: Option<bool>,
+    pub(super) has_snapshots: Option<bool>,
 }
 
 impl Deployment {
-    /// What an operator should change, the worst first; empty if all is well.
-    pub fn warnings(&self) -> Vec<String> {
-        [self.warn_of_version(), self.warn_of_role(), self.warn_of_eviction(), self.warn_of_loss()]
+    /// The same in the words that all stores share.
+    pub(super) fn durability(&self) -> Durability {
+        let policy = &self.max_memory_policy;
+        Durability {
+            facts: vec![
+                ("server", format!("Redis {}, {}", self.version, self.role)),
+                ("persistence", format!("appendonly {}", if self.has_log { "yes" } else { "no" })),
+                ("eviction", format!("maxmemory-policy {policy}, maxmemory {}", self.max_memory)),
+            ],
+            losses: Vec::new(),
+            faults: [
+                self.fault_of_version(),
+                self.fault_of_role(),
+                self.fault_of_eviction(),
+                self.fault_of_loss(),
+            ]
             .into_iter()
             .flatten()
-            .collect()
+            .collect(),
+        }
     }
 
     /// Whether the server is too old to be used at all. What is not known is not held against it.
-    pub fn is_too_old(&self) -> bool {
+    fn is_too_old(&self) -> bool {
         let mut numbers = self.version.split('.').map(str::parse);
         match (numbers.next(), numbers.next()) {
             (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < VERSION_MIN,
@@ -46,34 +61,47 @@ impl Deployment {
         }
     }
 
-    fn warn_of_version(&self) -> Option<String> {
-        self.is_too_old().then(|| {
-            format!("Redis {} is too old: Onceway needs 7.0 or later, for SET with NX and GET", self.version)
+    fn fault_of_version(&self) -> Option<Fault> {
+        self.is_too_old().then(|| Fault {
+            severity: Severity::Unusable,
+            text: format!(
+                "Redis {} is too old: Onceway needs 7.0 or later, for SET with NX and GET",
+                self.version
+            ),
         })
     }
 
-    fn warn_of_role(&self) -> Option<String> {
-        (self.role == "slave").then(|| "this Redis is a replica: it refuses every claim".to_owned())
+    fn fault_of_role(&self) -> Option<Fault> {
+        (self.role == "slave").then(|| Fault {
+            severity: Severity::Weak,
+            text: "this Redis is a replica: it refuses every claim".to_owned(),
+        })
     }
 
-    fn warn_of_eviction(&self) -> Option<String> {
+    fn fault_of_eviction(&self) -> Option<Fault> {
         let policy = &self.max_memory_policy;
         let when = if self.max_memory == 0 { "once maxmemory is set, it" } else { "when memory is full, it" };
-        (policy != "noeviction" && !policy.is_empty()).then(|| {
-            format!(
+        (policy != "noeviction" && !policy.is_empty()).then(|| Fault {
+            severity: Severity::Evicts,
+            text: format!(
                 "maxmemory-policy is {policy}: {when} evicts claims, and an evicted claim is a second \
                  execution; set it to noeviction"
-            )
+            ),
         })
     }
 
-    fn warn_of_loss(&self) -> Option<String> {
+    fn fault_of_loss(&self) -> Option<Fault> {
         let loses = match (self.has_log, self.has_snapshots) {
             (true, _) => return None,
             (false, Some(false)) => "a restart loses every claim",
             (false, Some(true) | None) => "a crash loses the claims since the last snapshot",
         };
-        Some(format!("appendonly is off: {loses}, and a lost claim is a second execution; set it to yes"))
+        Some(Fault {
+            severity: Severity::Weak,
+            text: format!(
+                "appendonly is off: {loses}, and a lost claim is a second execution; set it to yes"
+            ),
+        })
     }
 
     fn from_info(text: &str) -> Self {
@@ -116,14 +144,18 @@ mod tests {
     const SOUND: &str = "# Server\r\nredis_version:7.0.15\r\n# Memory\r\nmaxmemory:0\r\n\
                          maxmemory_policy:noeviction\r\naof_enabled:1\r\nrole:master\r\n";
 
+    fn faults(deployment: &Deployment) -> Vec<String> {
+        deployment.durability().faults.into_iter().map(|fault| fault.text).collect()
+    }
+
     fn warnings(from: &str, to: &str) -> String {
         assert!(SOUND.contains(from));
-        Deployment::from_info(&SOUND.replace(from, to)).warnings().join("\n")
+        faults(&Deployment::from_info(&SOUND.replace(from, to))).join("\n")
     }
 
     #[test]
     fn a_sound_deployment_is_not_warned_of() {
-        assert_eq!(Deployment::from_info(SOUND).warnings(), Vec::<String>::new());
+        assert_eq!(faults(&Deployment::from_info(SOUND)), Vec::<String>::new());
     }
 
     #[test]

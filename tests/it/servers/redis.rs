@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use onceway::store::Store;
 use onceway::store::redis::RedisStore;
+use onceway::store::{Options, Store};
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
@@ -72,7 +72,7 @@ impl RedisServer {
 
     /// A store that is connected.
     pub(crate) async fn store(&self) -> RedisStore {
-        let store = RedisStore::connect(&self.url(), NAMESPACE).unwrap();
+        let store = RedisStore::connect(&self.url(), &Options::of(NAMESPACE)).unwrap();
         eventually("the store connects", || async { store.ping().await.is_ok() }).await;
         store
     }
