@@ -369,7 +369,7 @@ async fn what_has_expired_is_removed_and_its_space_used_again() {
     let store = Arc::new(database.store().await);
     let size = "SELECT pg_total_relation_size('onceway.record')";
     let mut sizes = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..4 {
         let mut claims = JoinSet::new();
         for number in 0..300 {
             let store = store.clone();
@@ -390,7 +390,7 @@ async fn what_has_expired_is_removed_and_its_space_used_again() {
         sizes.push(database.run(size).await.unwrap().parse::<u64>().unwrap());
     }
     // The first rounds make room for all that are there at once.
-    assert!(sizes[5] <= sizes[2] * 3 / 2, "{sizes:?}");
+    assert!(sizes[3] <= sizes[1] * 3 / 2, "{sizes:?}");
 }
 
 #[tokio::test]
@@ -402,6 +402,8 @@ async fn a_settlement_finds_room_in_the_page_of_its_claim_and_changes_no_index()
         let done = after(&claim, done_with("paid"));
         store.swap(&key, claim.version, &done, LONG).await.unwrap();
     }
+    // A backend that ends tells what it has counted.
+    drop(store);
     let hot = "SELECT pg_stat_get_tuples_hot_updated('onceway.record'::regclass)";
     eventually("the server counts them", || async {
         let hot: i64 = database.run(hot).await.unwrap().parse().unwrap();
