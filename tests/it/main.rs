@@ -17,5 +17,6 @@ mod ledger;
 mod records;
 mod redis_store;
 mod road;
+mod sealed;
 mod servers;
 mod upstream;
