@@ -33,6 +33,14 @@ impl EncryptionKey {
         Some(Self(bytes))
     }
 
+    /// Whether it can be a random key. One that repeats a few bytes stands in for a key that nobody made yet.
+    fn looks_random(&self) -> bool {
+        const DISTINCT_MIN: usize = 8;
+        let distinct =
+            self.0.iter().enumerate().filter(|(at, byte)| !self.0.iter().take(*at).any(|it| it == *byte));
+        distinct.count() >= DISTINCT_MIN
+    }
+
     /// Shows it to the one who needs it.
     pub fn reveal(&self) -> &[u8; 32] {
         &self.0
@@ -65,6 +73,11 @@ pub(super) fn read(text: &str) -> Result<RecordKeys, Vec<Unfit>> {
             strange.push(number);
             continue;
         };
+        if !key.looks_random() {
+            problems.push(Unfit::Refused(format!(
+                "line {number} of the file it names holds no random key; openssl rand -hex 32 makes one"
+            )));
+        }
         if let Some((first, _)) = found.iter().find(|(_, earlier)| *earlier == key) {
             problems.push(Unfit::Refused(format!(
                 "line {number} of the file it names holds the key of line {first} again"
@@ -100,7 +113,7 @@ mod tests {
     use super::*;
 
     const A: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F";
-    const B: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
+    const B: &str = "f00f1fe2d3c4b5a69788796a5b4c3d2e1ff00f1fe2d3c4b5a69788796a5b4c3d";
 
     fn problems(text: &str) -> Vec<String> {
         read(text).unwrap_err().iter().map(Unfit::to_string).collect()
@@ -110,7 +123,10 @@ mod tests {
     fn keys_are_read_in_their_order_around_comments_and_empty_lines() {
         let found = read(&format!("# of November\r\n {A} \r\n\n#{B}\n{B}")).unwrap();
         let bytes: [u8; 32] = std::array::from_fn(|at| u8::try_from(at).unwrap());
-        assert_eq!(found.keys.iter().map(EncryptionKey::reveal).collect::<Vec<_>>(), [&bytes, &[255; 32]]);
+        assert_eq!(
+            found.keys.iter().map(EncryptionKey::reveal).collect::<Vec<_>>(),
+            [&bytes, EncryptionKey::from_hex(B).unwrap().reveal()]
+        );
         assert!(!found.open_only);
     }
 
@@ -127,7 +143,7 @@ mod tests {
         let found = problems(&text);
         assert_eq!(found.len(), 1);
         assert!(found[0].ends_with("lines 2, 3, 4, 5 are none"), "{found:?}");
-        assert!(!found[0].contains("hunter2") && !found[0].contains("fff"), "{found:?}");
+        assert!(!found[0].contains("hunter2") && !found[0].contains("0f1f"), "{found:?}");
         assert!(problems(&"x\n".repeat(9))[0].ends_with("lines 1, 2, 3, 4, 5 and others are none"));
     }
 
@@ -135,6 +151,13 @@ mod tests {
     fn a_key_that_stands_twice_is_refused_in_whatever_case() {
         let found = problems(&format!("{A}\n{B}\n{}\n", A.to_lowercase()));
         assert_eq!(found, ["line 3 of the file it names holds the key of line 1 again"]);
+    }
+
+    #[test]
+    fn a_key_that_stands_in_for_one_is_refused() {
+        for made_up in ["00".repeat(32), "deadbeef".repeat(8)] {
+            assert!(problems(&made_up)[0].contains("line 1 of the file it names holds no random key"));
+        }
     }
 
     #[test]
@@ -147,6 +170,6 @@ mod tests {
     #[test]
     fn a_key_is_never_shown() {
         let shown = format!("{:?}", read(B).unwrap());
-        assert!(!shown.contains("ff") && !shown.contains("255"), "{shown}");
+        assert!(!shown.contains("0f1f") && !shown.contains("240"), "{shown}");
     }
 }

@@ -110,7 +110,7 @@ fn encryption_keys(find: &mut Findings<'_>, section: &Section<'_>) -> RecordKeys
 fn hash_key(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Secret> {
     const SECRET_BYTES_MIN: usize = 16;
     const NAME: &str = "hash_key_file";
-    let secret = secret_file(find, section, NAME)?;
+    let secret = Secret::new(secret_file(find, section, NAME)?.reveal().trim());
     if secret.reveal().len() < SECRET_BYTES_MIN {
         let wanted = format!("a file that holds a secret of at least {SECRET_BYTES_MIN} bytes of text");
         section.refuse(find, NAME, Unfit::Expected(wanted));
@@ -119,8 +119,7 @@ fn hash_key(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Secret> {
     Some(secret)
 }
 
-/// Reads the text of a file that holds a secret, without the white space around it. What is not text reads
-/// as empty.
+/// Reads the text of a file that holds a secret. What is not text reads as empty.
 fn secret_file(find: &mut Findings<'_>, section: &Section<'_>, name: &str) -> Option<Secret> {
     const SECRET_BYTES_MAX: u64 = 64 * 1024;
     // The secret itself put where its file's name belongs must not be shown: the value never is.
@@ -133,7 +132,7 @@ fn secret_file(find: &mut Findings<'_>, section: &Section<'_>, name: &str) -> Op
             return None;
         }
     };
-    Some(Secret::new(std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default()))
+    Some(Secret::new(std::str::from_utf8(&bytes).unwrap_or_default()))
 }
 
 fn log(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Log {

@@ -3,8 +3,10 @@
 
 use std::iter::once;
 
+use tempfile::TempDir;
+
 use super::{KeyFiles, NEW, OLD, names, run, sharing};
-use crate::harness::{Gate, Gateway, Reply, Upstream, post, until};
+use crate::harness::{Gate, Gateway, GatewayPlan, Reply, Upstream, post, until};
 use crate::servers::redis::RedisServer;
 
 const ACCEPT: &str = "accept_unsealed = true";
@@ -54,6 +56,25 @@ fn keys_are_rotated_without_one_wrong_answer() {
     let new = with(&[NEW]);
     assert_eq!(says(&new, "second"), "replayed payment 2");
     assert_eq!(upstream.executions(), 2);
+}
+
+#[test]
+fn keys_are_rotated_over_the_restarts_of_one_gateway_with_a_store_of_its_own() {
+    let (dir, files, upstream) = (TempDir::new().unwrap(), KeyFiles::new(), Upstream::of_payments());
+    let plan = GatewayPlan::before(&upstream).store(&format!("file:{}", dir.path().join("data").display()));
+    for (keys, answer) in [
+        ([OLD].as_slice(), "executed payment 1"),
+        (&[OLD, NEW], "replayed payment 1"),
+        (&[NEW, OLD], "replayed payment 1"),
+        (&[NEW], "outcome-unknown"),
+        (&[NEW, OLD], "replayed payment 1"),
+    ] {
+        let mut gateway = plan.clone().store_line(&files.line(keys)).start();
+        assert_eq!(says(&gateway, "k"), answer, "{} keys", keys.len());
+        gateway.signal("TERM");
+        assert_eq!(gateway.exit_code(), Some(0));
+    }
+    assert_eq!(upstream.executions(), 1);
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn a_key_file_that_does_not_do_is_an_error_with_its_place_that_shows_nothing_of_
     let files = KeyFiles::new();
     for (lines, told) in [
         (vec!["hunter2"], "line 1 is none"),
-        (vec![OLD, "", "hunter2"], "line 3 is none"),
+        (vec!["", OLD, "hunter2"], "line 3 is none"),
         (vec![OLD, OLD], "line 2 of the file it names holds the key of line 1 again"),
         (vec!["open-only"], "it holds none"),
     ] {
