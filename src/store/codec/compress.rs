@@ -72,8 +72,8 @@ pub(super) fn expand(small: &[u8], len: u64) -> Option<Bytes> {
 }
 
 thread_local! {
-    // Making one takes twenty times as long as using it on a small body. Each call begins anew, whatever came
-    // of the one before.
+    // Making one took 20 µs, several times as long as using it on a small body. Each call begins anew, whatever
+    // came of the one before.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
