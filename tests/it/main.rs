@@ -20,5 +20,6 @@ mod postgres_tls;
 mod records;
 mod redis_store;
 mod road;
+mod sealed;
 mod servers;
 mod upstream;

@@ -9,15 +9,17 @@ use crate::store::durability::{Durability, Fault, Severity};
 /// The oldest server that is tested with.
 const VERSION_MIN: i32 = 150_000;
 
-/// `reset_val` is what a connection begins with, before the store asks for more.
+/// `reset_val` is what a connection begins with, before the store asks for more. What a replica is at is hidden from
+/// a role that is no member of `pg_monitor`, and reads as null.
 const INSPECT: &str = "
 SELECT current_setting('server_version'), current_setting('server_version_num')::integer,
     pg_is_in_recovery(), current_setting('transaction_read_only'),
     current_setting('fsync'), current_setting('full_page_writes'),
     (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),
     current_setting('synchronous_standby_names'),
-    (SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'),
-    (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))";
+    (SELECT count(*) FROM pg_stat_replication WHERE coalesce(state, 'streaming') = 'streaming'),
+    (SELECT CASE WHEN bool_and(state IS NOT NULL)
+        THEN count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) END FROM pg_stat_replication)";
 
 /// What the server said of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +35,8 @@ struct Deployment {
     synchronous_commit: String,
     synchronous_standby_names: String,
     replicas: i64,
-    synchronous_replicas: i64,
+    /// Unknown where there is none, or where the role may not see it.
+    synchronous_replicas: Option<i64>,
     min_replicas: u32,
 }
 
@@ -92,14 +95,16 @@ impl Deployment {
                     self.synchronous_commit_used()
                 ),
             ),
-            (
-                "replicas",
-                format!(
-                    "{} streaming, {} of them synchronous; synchronous_standby_names: {names}",
-                    self.replicas, self.synchronous_replicas
-                ),
-            ),
+            ("replicas", format!("{}; synchronous_standby_names: {names}", self.replicas_told())),
         ]
+    }
+
+    fn replicas_told(&self) -> String {
+        match (self.replicas, self.synchronous_replicas) {
+            (0, _) => "none streaming".to_owned(),
+            (count, Some(synchronous)) => format!("{count} streaming, {synchronous} of them synchronous"),
+            (count, None) => format!("{count} (a member of pg_monitor would see how they do)"),
+        }
     }
 
     /// The server's own setting, or what the store puts in the place of a weaker one.
