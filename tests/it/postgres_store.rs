@@ -524,7 +524,7 @@ async fn watchers_outlive_a_lost_connection_and_are_told_that_they_may_have_miss
     let store = database.store().await;
     let (key, claim) = claim(&store).await;
     let mut watch = store.watch(&key).await.unwrap();
-    let listening = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%onceway.watch%' \
+    let listening = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%INTO onceway.watch%' \
                      AND pid <> pg_backend_pid()";
     database.run("TRUNCATE onceway.watch").await;
     database.run(&format!("SELECT pg_terminate_backend(pid) {listening}")).await;

@@ -41,8 +41,8 @@ WITH asked AS MATERIALIZED (
     SELECT key FROM swapped UNION ALL SELECT key FROM removed
 ), told AS MATERIALIZED (
     SELECT pg_notify('onceway', $1 || ':' || encode(s.key, 'hex'))
-    FROM settled s JOIN onceway.watch w ON w.namespace = $1 AND w.key = s.key
-    WHERE w.expires > now()
+    FROM settled s
+    WHERE (SELECT w.expires > now() FROM onceway.watch w WHERE w.namespace = $1 AND w.key = s.key)
 )
 SELECT key, true, false FROM settled WHERE (SELECT count(*) FROM told) >= 0
 UNION ALL
