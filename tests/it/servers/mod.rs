@@ -1,12 +1,14 @@
 //! Real servers, started by a test on a free port and gone when it ends.
 //!
 //! `redis.rs` is one server; `redis_sentinels.rs` and `redis_cluster.rs` are made of several.
+//! `redis_tunnel.rs` is the network before one.
 
 pub(crate) mod redis;
 #[allow(dead_code, reason = "for tests that are still to come")]
 pub(crate) mod redis_cluster;
 #[allow(dead_code, reason = "for tests that are still to come")]
 pub(crate) mod redis_sentinels;
+pub(crate) mod redis_tunnel;
 
 use std::time::{Duration, Instant};
 

@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use onceway::store::redis::RedisStore;
@@ -103,7 +104,8 @@ impl RedisServer {
         self.port.to_string()
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    /// Where its files are.
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
@@ -138,6 +140,17 @@ impl RedisServer {
         connection.set_read_timeout(Some(ANSWER_WITHIN))?;
         let mut words = words.split(' ');
         redis::cmd(words.next().unwrap()).arg(words.collect::<Vec<_>>()).query(&mut connection)
+    }
+
+    /// Sends a command that takes its time; nobody hears what came of it.
+    pub(crate) fn ask_in_background(&self, words: &str) -> JoinHandle<()> {
+        let (client, words) = (redis::Client::open(self.url()).unwrap(), words.to_owned());
+        std::thread::spawn(move || {
+            let mut words = words.split(' ');
+            let mut command = redis::cmd(words.next().unwrap());
+            command.arg(words.collect::<Vec<_>>());
+            client.get_connection().and_then(|mut connection| command.exec(&mut connection)).ok();
+        })
     }
 
     /// How often the server has run `command`, as `INFO commandstats` counts it.
@@ -204,7 +217,8 @@ impl RedisServer {
 
     fn arguments(&self) -> Vec<String> {
         let (dir, port) = (self.dir.path().display(), self.port);
-        let basic = format!("--bind 127.0.0.1 --save  --appendonly yes --dir {dir}");
+        let basic =
+            format!("--bind 127.0.0.1 --save  --enable-debug-command local --appendonly yes --dir {dir}");
         let own = match &self.kind {
             Kind::Alone => format!("--port {port} --appendfsync always"),
             Kind::WithTls => format!(
