@@ -15,6 +15,7 @@ mod embedded_store;
 mod harness;
 mod ledger;
 mod records;
+mod redis_faults;
 mod redis_store;
 mod redis_topology;
 mod road;
