@@ -12,3 +12,4 @@ mod regressions;
 mod several_gateways;
 mod store_down;
 mod streams;
+mod topologies;

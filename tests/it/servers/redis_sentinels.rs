@@ -22,7 +22,7 @@ const MEMBER_OPTIONS: [&str; 2] = ["--repl-diskless-sync-delay 0", "--repl-ping-
 pub(crate) struct RedisSentinels {
     /// The first is the master to begin with.
     pub(crate) nodes: [RedisServer; 3],
-    sentinels: [RedisServer; 3],
+    pub(crate) sentinels: [RedisServer; 3],
 }
 
 impl RedisSentinels {
@@ -69,23 +69,10 @@ impl RedisSentinels {
         awaited_async("another master", || self.master().filter(|index| *index != old)).await
     }
 
-    /// Whether both of the others follow `master` and have all that it has sent so far.
-    pub(crate) fn is_followed(&self, master: usize) -> bool {
-        let Ok(info) = self.nodes[master].ask::<String>("INFO replication") else { return false };
-        let offset = |line: &str| line.rsplit_once("offset").and_then(|(_, rest)| rest[1..].parse().ok());
-        let own: Option<u64> =
-            info.lines().find(|line| line.starts_with("master_repl_offset")).and_then(offset);
-        let is_level = |line: &&str| {
-            let behind =
-                line.split_once("offset=").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
-            line.contains("state=online") && behind.is_some() && behind == own
-        };
-        info.lines().filter(|line| line.starts_with("slave")).filter(is_level).count() == 2
-    }
-
-    /// The Sentinels, to be stopped or asked.
-    pub(crate) fn sentinels(&self) -> &[RedisServer; 3] {
-        &self.sentinels
+    /// How many of the others follow `master` and are not still being given its data.
+    pub(crate) fn followers(&self, master: usize) -> usize {
+        let info: String = self.nodes[master].ask("INFO replication").unwrap_or_default();
+        info.lines().filter(|line| line.starts_with("slave") && line.contains("state=online")).count()
     }
 
     fn servers(&mut self) -> impl Iterator<Item = &mut RedisServer> {
@@ -116,7 +103,7 @@ impl RedisSentinels {
             };
             is_of_quorum && replicas.iter().filter(follows).count() == 2
         };
-        self.is_followed(0) && self.sentinels.iter().all(is_ready)
+        self.followers(0) == 2 && self.sentinels.iter().all(is_ready)
     }
 
     fn told_by(&self, sentinel: &RedisServer) -> Option<usize> {
