@@ -179,15 +179,15 @@ async fn a_claim_that_too_few_replicas_acknowledged_may_stand_and_is_told_by_its
 #[tokio::test]
 async fn a_store_finds_the_master_though_sentinels_are_dead_or_silent_and_stays_with_it_without_any() {
     let mut set = RedisSentinels::start();
-    set.sentinels[0].kill();
-    set.sentinels[1].freeze();
+    set.kill_sentinel(0);
+    set.sentinels()[1].freeze();
     let store = connected(&set.url(), &Options::of(NAMESPACE)).await;
     claimed(&store).await;
-    set.sentinels[2].kill();
+    set.kill_sentinel(2);
     for _ in 0..SEVERAL {
         claimed(&store).await;
     }
-    set.sentinels[1].thaw();
+    set.sentinels()[1].thaw();
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ const MEMBER_OPTIONS: [&str; 2] = ["--repl-diskless-sync-delay 0", "--repl-ping-
 pub(crate) struct RedisSentinels {
     /// The first is the master to begin with.
     pub(crate) nodes: [RedisServer; 3],
-    pub(crate) sentinels: [RedisServer; 3],
+    sentinels: [RedisServer; 3],
 }
 
 impl RedisSentinels {
@@ -85,6 +85,15 @@ impl RedisSentinels {
     pub(crate) fn followers(&self, master: usize) -> usize {
         let info: String = self.nodes[master].ask("INFO replication").unwrap_or_default();
         info.lines().filter(|line| line.starts_with("slave") && line.contains("state=online")).count()
+    }
+
+    /// The Sentinels, in the order of their addresses in [`Self::url`].
+    pub(crate) fn sentinels(&self) -> &[RedisServer; 3] {
+        &self.sentinels
+    }
+
+    pub(crate) fn kill_sentinel(&mut self, index: usize) {
+        self.sentinels[index].kill();
     }
 
     fn prepared() -> Self {
