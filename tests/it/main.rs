@@ -8,6 +8,9 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+#[path = "../../benches/failover/campaign.rs"]
+#[allow(dead_code, reason = "the benchmark uses the rest of it")]
+mod campaign;
 mod config;
 mod conformance;
 mod demo;
@@ -15,6 +18,7 @@ mod embedded_store;
 mod harness;
 mod ledger;
 mod records;
+mod redis_failovers;
 mod redis_faults;
 mod redis_store;
 mod redis_topology;

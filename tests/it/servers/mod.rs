@@ -4,16 +4,14 @@
 //! `redis_tunnel.rs` is the network before one.
 
 pub(crate) mod redis;
-#[allow(dead_code, reason = "for tests that are still to come")]
 pub(crate) mod redis_cluster;
-#[allow(dead_code, reason = "for tests that are still to come")]
 pub(crate) mod redis_sentinels;
 pub(crate) mod redis_tunnel;
 
 use std::time::{Duration, Instant};
 
 /// After this, what servers were to settle among themselves does not come any more.
-const SETTLED_WITHIN: Duration = Duration::from_mins(1);
+pub(crate) const SETTLED_WITHIN: Duration = Duration::from_mins(1);
 
 /// How often servers are asked whether they have settled something.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -30,7 +28,6 @@ pub(crate) fn awaited<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-#[allow(dead_code, reason = "for tests that are still to come")]
 /// As [`awaited`], and lets the other tasks of the runtime go on between the looks.
 pub(crate) async fn awaited_async<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = now() + SETTLED_WITHIN;

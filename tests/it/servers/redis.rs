@@ -16,8 +16,7 @@ use redis::{FromRedisValue, RedisResult, Value};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::awaited;
-use crate::records::eventually;
+use super::{LOOK_EVERY, SETTLED_WITHIN, awaited};
 
 /// The namespace of every store the fixture makes.
 pub(crate) const NAMESPACE: &str = "onceway";
@@ -269,7 +268,12 @@ impl Drop for RedisServer {
 /// A store that is connected.
 pub(crate) async fn connected(url: &str, options: &Options) -> RedisStore {
     let store = RedisStore::connect(url, options).unwrap();
-    eventually("the store connects", || async { store.ping().await.is_ok() }).await;
+    let connecting = async {
+        while store.ping().await.is_err() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(SETTLED_WITHIN, connecting).await.expect("the store connects");
     store
 }
 

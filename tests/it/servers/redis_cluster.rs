@@ -56,11 +56,6 @@ impl RedisCluster {
     }
 
     /// Waits until another node than `old` serves `slot`, and answers which.
-    pub(crate) fn await_master_after(&self, old: usize, slot: u16) -> usize {
-        awaited("another master", || self.master_of(slot).filter(|index| *index != old))
-    }
-
-    /// As [`Self::await_master_after`], within a runtime.
     pub(crate) async fn master_after(&self, old: usize, slot: u16) -> usize {
         awaited_async("another master", || self.master_of(slot).filter(|index| *index != old)).await
     }

@@ -30,15 +30,27 @@ impl RedisSentinels {
     pub(crate) fn start() -> Self {
         for _ in 0..5 {
             let mut set = Self::prepared();
-            set.servers().for_each(RedisServer::launch);
-            if set.servers().all(RedisServer::is_up) {
-                awaited("the replicas follow and the Sentinels know everybody", || {
-                    set.is_settled().then_some(())
-                });
+            if set.has_settled() {
                 return set;
             }
         }
         panic!("no free ports for a set of Redis servers");
+    }
+
+    /// Answers whether all of them came up.
+    fn has_settled(&mut self) -> bool {
+        self.nodes.iter_mut().for_each(RedisServer::launch);
+        if !self.nodes.iter_mut().all(RedisServer::is_up) {
+            return false;
+        }
+        awaited("the replicas follow", || (self.followers(0) == 2).then_some(()));
+        // Only now: a Sentinel that finds a replica still on its way asks it again after a second.
+        self.sentinels.iter_mut().for_each(RedisServer::launch);
+        if !self.sentinels.iter_mut().all(RedisServer::is_up) {
+            return false;
+        }
+        awaited("the Sentinels know everybody", || self.sentinels.iter().all(knows_everybody).then_some(()));
+        true
     }
 
     pub(crate) fn url(&self) -> String {
@@ -69,27 +81,19 @@ impl RedisSentinels {
         awaited_async("another master", || self.master().filter(|index| *index != old)).await
     }
 
-    /// Whether both of the others follow `master` and have all that it has sent so far.
-    pub(crate) fn is_followed(&self, master: usize) -> bool {
-        let Ok(info) = self.nodes[master].ask::<String>("INFO replication") else { return false };
-        let offset = |line: &str| line.rsplit_once("offset").and_then(|(_, rest)| rest[1..].parse().ok());
-        let own: Option<u64> =
-            info.lines().find(|line| line.starts_with("master_repl_offset")).and_then(offset);
-        let is_level = |line: &&str| {
-            let behind =
-                line.split_once("offset=").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
-            line.contains("state=online") && behind.is_some() && behind == own
-        };
-        info.lines().filter(|line| line.starts_with("slave")).filter(is_level).count() == 2
+    /// How many of the others follow `master` and are not still being given its data.
+    pub(crate) fn followers(&self, master: usize) -> usize {
+        let info: String = self.nodes[master].ask("INFO replication").unwrap_or_default();
+        info.lines().filter(|line| line.starts_with("slave") && line.contains("state=online")).count()
     }
 
-    /// The Sentinels, to be stopped or asked.
+    /// The Sentinels, in the order of their addresses in [`Self::url`].
     pub(crate) fn sentinels(&self) -> &[RedisServer; 3] {
         &self.sentinels
     }
 
-    fn servers(&mut self) -> impl Iterator<Item = &mut RedisServer> {
-        self.nodes.iter_mut().chain(&mut self.sentinels)
+    pub(crate) fn kill_sentinel(&mut self, index: usize) {
+        self.sentinels[index].kill();
     }
 
     fn prepared() -> Self {
@@ -105,25 +109,22 @@ impl RedisSentinels {
         Self { nodes, sentinels }
     }
 
-    fn is_settled(&self) -> bool {
-        let is_ready = |sentinel: &RedisServer| {
-            let is_of_quorum = sentinel.ask::<Value>(&format!("SENTINEL CKQUORUM {MASTER_NAME}")).is_ok();
-            let replicas: Vec<Vec<String>> =
-                sentinel.ask(&format!("SENTINEL REPLICAS {MASTER_NAME}")).unwrap_or_default();
-            let follows = |replica: &&Vec<String>| {
-                replica.windows(2).any(|pair| pair == ["master-link-status", "ok"])
-                    && replica.windows(2).any(|pair| pair == ["flags", "slave"])
-            };
-            is_of_quorum && replicas.iter().filter(follows).count() == 2
-        };
-        self.is_followed(0) && self.sentinels.iter().all(is_ready)
-    }
-
     fn told_by(&self, sentinel: &RedisServer) -> Option<usize> {
         let told: Vec<String> =
             sentinel.ask(&format!("SENTINEL GET-MASTER-ADDR-BY-NAME {MASTER_NAME}")).ok()?;
         self.nodes.iter().position(|node| Some(&node.port()) == told.get(1))
     }
+}
+
+fn knows_everybody(sentinel: &RedisServer) -> bool {
+    let is_of_quorum = sentinel.ask::<Value>(&format!("SENTINEL CKQUORUM {MASTER_NAME}")).is_ok();
+    let replicas: Vec<Vec<String>> =
+        sentinel.ask(&format!("SENTINEL REPLICAS {MASTER_NAME}")).unwrap_or_default();
+    let follows = |replica: &&Vec<String>| {
+        replica.windows(2).any(|pair| pair == ["master-link-status", "ok"])
+            && replica.windows(2).any(|pair| pair == ["flags", "slave"])
+    };
+    is_of_quorum && replicas.iter().filter(follows).count() == 2
 }
 
 fn is_master(node: &RedisServer) -> bool {
