@@ -23,9 +23,6 @@ use super::link::{Link, Outage};
 /// Writes that may queue. Beyond it callers wait for a place, within their deadline.
 const QUEUE_MAX: usize = 1024;
 
-/// Writes of one batch.
-const BATCH_MAX: usize = 256;
-
 /// How many replicas, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Replicas {
@@ -55,9 +52,15 @@ impl Replicas {
 
 impl Acknowledged {
     /// The way in, and the task that is to be run on `link`, which must be used by nobody else.
-    pub(super) fn new(link: Link, replicas: Replicas) -> (Self, impl Future<Output = ()> + Send) {
+    ///
+    /// A batch holds `batch_max` writes, so that it can be made and sent in less time than it waits.
+    pub(super) fn new(
+        link: Link,
+        replicas: Replicas,
+        batch_max: usize,
+    ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, writes) = mpsc::channel(QUEUE_MAX);
-        (Self(queue), keep(link, replicas, writes))
+        (Self(queue), keep(link, replicas, batch_max, writes))
     }
 
     /// Answers what the server answered, once the replicas have what it wrote.
@@ -73,9 +76,9 @@ impl Acknowledged {
     }
 }
 
-async fn keep(link: Link, replicas: Replicas, mut writes: mpsc::Receiver<Write>) {
+async fn keep(link: Link, replicas: Replicas, batch_max: usize, mut writes: mpsc::Receiver<Write>) {
     let mut batch = Vec::new();
-    while writes.recv_many(&mut batch, BATCH_MAX).await > 0 {
+    while writes.recv_many(&mut batch, batch_max).await > 0 {
         batch.retain(|write| !write.told.is_closed());
         if !batch.is_empty() {
             perform(&link, replicas, std::mem::take(&mut batch)).await;

@@ -150,14 +150,21 @@ impl Cluster {
     }
 
     /// One server after another, for what any of them can do.
-    pub(super) fn anyone(&self, turn: u64) -> Result<Client, RedisError> {
+    pub(super) fn anyone(&self, turn: u64) -> Result<(Client, Peer), RedisError> {
         let peers = self.peers();
         let turn = usize::try_from(turn).unwrap_or(0) % peers.len().max(1);
         let peer = peers.get(turn).or(self.0.seeds.first());
-        peer.map_or_else(
-            || Err((redis::ErrorKind::InvalidClientConfig, "no server").into()),
-            |peer| self.0.how.client(peer),
-        )
+        let Some(peer) = peer else {
+            return Err((redis::ErrorKind::InvalidClientConfig, "no server is known").into());
+        };
+        Ok((self.0.how.client(peer)?, peer.clone()))
+    }
+
+    /// Returns when `peer` is no longer part of the cluster, as far as anybody tells.
+    pub(super) async fn let_go(&self, peer: &Peer) {
+        while self.peers().contains(peer) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Whom the configuration names.

@@ -23,20 +23,21 @@ pub(super) enum Dial {
 pub(super) struct Led {
     pub(super) client: Client,
     /// Who that was said to be, if somebody had to say it.
-    master: Option<Peer>,
+    peer: Option<Peer>,
 }
 
 impl Dial {
     /// Whom to connect to this time, which is the `generation`th.
     pub(super) async fn lead(&self, generation: u64) -> Result<Led, Outage> {
         match self {
-            Self::Server(client) => Ok(Led { client: (**client).clone(), master: None }),
+            Self::Server(client) => Ok(Led { client: (**client).clone(), peer: None }),
             Self::Master(sentinels) => {
                 let (client, master) = sentinels.master().await?;
-                Ok(Led { client, master: Some(master) })
+                Ok(Led { client, peer: Some(master) })
             }
             Self::Anyone(cluster) => {
-                Ok(Led { client: cluster.anyone(generation).map_err(Outage::Connect)?, master: None })
+                let (client, peer) = cluster.anyone(generation).map_err(Outage::Connect)?;
+                Ok(Led { client, peer: Some(peer) })
             }
         }
     }
@@ -59,8 +60,9 @@ impl Dial {
 
     /// Returns when the connection is known to lead to the wrong server.
     pub(super) async fn misled(&self, led: &Led) {
-        match (self, &led.master) {
+        match (self, &led.peer) {
             (Self::Master(sentinels), Some(master)) => sentinels.named_another(master).await,
+            (Self::Anyone(cluster), Some(peer)) => cluster.let_go(peer).await,
             (Self::Server(_) | Self::Master(_) | Self::Anyone(_), _) => std::future::pending().await,
         }
     }

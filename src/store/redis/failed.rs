@@ -12,11 +12,11 @@ use super::link::Outage;
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failed {
     /// There is no connection, so it was not sent.
-    #[error("{0}")]
-    Outage(#[source] Outage),
+    #[error(transparent)]
+    Outage(Outage),
     /// The server said no, or the connection failed with the command on its way.
-    #[error("{0}")]
-    Answer(#[source] RedisError),
+    #[error(transparent)]
+    Answer(RedisError),
     /// It was done, and too few replicas have it.
     #[error("have the write acknowledged by {wanted} replicas in time: {found} did")]
     NotReplicated { found: i64, wanted: u32 },

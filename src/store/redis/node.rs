@@ -1,6 +1,8 @@
 //! One server and the connections to it: for small commands, for large bodies, and, where replicas are waited
 //! for, two that may wait. Must not know which server this is, nor why. Read `link.rs` before.
 
+use std::time::Duration;
+
 use redis::{Cmd, Pipeline, Value};
 use tokio::task::JoinSet;
 
@@ -10,10 +12,12 @@ use super::failed::Failed;
 use super::link::{Link, Purpose};
 use super::scripts::Script;
 
-use std::time::Duration;
-
 const SMALL: Purpose = Purpose { name: "commands", is_eager: true, patience: Duration::from_secs(1) };
 const BULK: Purpose = Purpose { name: "bodies", is_eager: false, patience: Duration::from_secs(5) };
+
+/// Writes that share a wait for replicas: a few megabytes at most, of small ones, and of large bodies.
+const SMALL_BATCH: usize = 256;
+const BULK_BATCH: usize = 16;
 
 /// A server, and the tasks that keep its connections.
 pub(super) struct Node {
@@ -59,7 +63,7 @@ impl Node {
             let patient = |lane: Purpose| Purpose { patience: lane.patience + replicas.wait, ..lane };
             let small = open(patient(Purpose { name: "acknowledged commands", ..SMALL }));
             let bulk = open(patient(Purpose { name: "acknowledged bodies", ..BULK }));
-            (Acknowledged::new(small, replicas), Acknowledged::new(bulk, replicas))
+            (Acknowledged::new(small, replicas, SMALL_BATCH), Acknowledged::new(bulk, replicas, BULK_BATCH))
         });
         let acknowledged = acknowledged.map(|((small, keep_small), (bulk, keep_bulk))| {
             tasks.spawn(keep_small);

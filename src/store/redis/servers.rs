@@ -4,6 +4,7 @@
 //! `sentinel.rs` or `cluster.rs`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{Cmd, Value};
 use tokio::task::JoinSet;
@@ -16,8 +17,6 @@ use super::failed::Failed;
 use super::link::{Link, OnPush, Purpose};
 use super::node::{Lane, Node, Request};
 use super::sentinel::Sentinels;
-
-use std::time::Duration;
 
 const WATCH: Purpose = Purpose { name: "watches", is_eager: false, patience: Duration::from_secs(1) };
 
