@@ -166,7 +166,7 @@ fn seen(record: &Record) -> Seen {
 }
 
 fn waiting_for(replicas: u32) -> Options {
-    Options { min_replicas: replicas, ..Options::of(NAMESPACE) }
+    Options { min_replicas: replicas, timeout: DEADLINE, ..Options::of(NAMESPACE) }
 }
 
 /// A master with one replica that follows it.
@@ -200,7 +200,8 @@ async fn a_write_that_waits_for_replicas_is_on_them_when_it_is_answered() {
 #[tokio::test]
 async fn without_enough_replicas_every_write_fails_and_what_stands_is_still_told() {
     let (master, mut replica) = followed().await;
-    let store = connected(&master.url(), &waiting_for(1)).await;
+    let soon = Options { min_replicas: 1, ..Options::of(NAMESPACE) };
+    let store = connected(&master.url(), &soon).await;
     let (key, claim) = claimed(&store).await;
     replica.kill();
     let refused = timeout(DEADLINE, store.insert(&some_key(), &a_claim(), LONG)).await.unwrap();
@@ -258,8 +259,7 @@ async fn a_store_follows_the_sentinels_through_a_failover() {
             .await;
     }
     let url = set.url().replace("://", "://narrow:secret@") + "?sentinel_user=guard&sentinel_password=hidden";
-    let options = Options { timeout: DEADLINE, ..waiting_for(1) };
-    let store = RedisStore::connect(&url, &options).unwrap();
+    let store = RedisStore::connect(&url, &waiting_for(1)).unwrap();
     assert_eq!(store.describe(), set.url());
     let (key, claim) = claimed(&store).await;
     let old = set.master().unwrap();
@@ -399,7 +399,7 @@ async fn a_cluster_takes_claims_again_after_a_failover_and_has_lost_none_that_a_
     let healed = Options { min_replicas: 0, ..Options::of(NAMESPACE) };
     let another = connected(&cluster.url(), &healed).await;
     for (key, claim) in claims {
-        assert_eq!(another.fetch(&key).await.unwrap(), seen(&claim));
+        assert_eq!(eventually_told(&another, &key).await, seen(&claim));
         let standing = eventually_told(&store, &key).await;
         assert_eq!(standing, seen(&claim), "to the store that was there before");
     }

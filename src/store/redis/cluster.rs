@@ -239,31 +239,35 @@ impl Cluster {
             let first = turn % masters.len().max(1);
             masters.iter().cycle().skip(first).take(VIEWS.min(masters.len())).cloned().collect()
         };
+        let all = |failed| Outage::NoView(Box::new(failed));
         match self.best_view(masters).await {
-            Some(view) => Ok(view),
-            None => self.best_view(self.peers()).await.ok_or(Outage::NoView),
+            Ok(view) => Ok(view),
+            Err(_) => self.best_view(self.peers()).await.map_err(all),
         }
     }
 
-    async fn best_view(&self, peers: Vec<Peer>) -> Option<View> {
+    async fn best_view(&self, peers: Vec<Peer>) -> Result<View, Failed> {
         let mut questions = JoinSet::new();
         for peer in peers.into_iter().take(PEERS_ASKED_MAX) {
             let Ok(node) = self.node(&peer) else { continue };
             questions.spawn(async move {
                 let asking = View::ask(node.link(Lane::Small), &peer);
-                tokio::time::timeout(PATIENCE, asking).await.ok().flatten()
+                tokio::time::timeout(PATIENCE, asking).await.unwrap_or(Err(Failed::Late))
             });
         }
-        let mut best: Option<View> = None;
+        let (mut best, mut failed): (Option<View>, _) = (None, Failed::Late);
         loop {
             let patience = if best.is_some() { GRACE } else { PATIENCE };
             let Ok(Some(view)) = tokio::time::timeout(patience, questions.join_next()).await else { break };
-            let Ok(Some(view)) = view else { continue };
-            if best.as_ref().is_none_or(|best| best.rank() < view.rank()) {
-                best = Some(view);
+            match view {
+                Ok(Ok(view)) if best.as_ref().is_none_or(|best| best.rank() < view.rank()) => {
+                    best = Some(view);
+                }
+                Ok(Err(why)) => failed = why,
+                Ok(Ok(_)) | Err(_) => {}
             }
         }
-        best
+        best.ok_or(failed)
     }
 
     /// Everybody who was named by the last view or by the configuration.

@@ -56,7 +56,7 @@ async fn no_cluster(servers: &Servers) -> Option<Durability> {
         if let Ok(server) = ask(&part).await
             && !server.is_clustered
         {
-            return Some(judge(&[server], Shape::Cluster { is_complete: false }, 0));
+            return Some(judge(&[server], Shape::Cluster { is_complete: true }, 0));
         }
     }
     None
@@ -103,7 +103,8 @@ fn judge(servers: &[Server], shape: Shape, min_replicas: u32) -> Durability {
             }
         }
         Shape::Cluster { is_complete } => {
-            told.facts.push(("cluster", format!("{} masters", servers.len())));
+            let masters = if servers.len() == 1 { "master" } else { "masters" };
+            told.facts.push(("cluster", format!("{} {masters}", servers.len())));
             if !is_complete {
                 told.faults.push(weak(
                     "some slots of the cluster are not served: claims whose keys fall there are refused"

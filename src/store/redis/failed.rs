@@ -20,6 +20,15 @@ pub(super) enum Failed {
     /// It was done, and too few replicas have it.
     #[error("have the write acknowledged by {wanted} replicas in time: {found} did")]
     NotReplicated { found: i64, wanted: u32 },
+    /// There was no answer in the time that it may take.
+    #[error("get an answer in time")]
+    Late,
+    /// There was one, and it was no answer to this question.
+    #[error("make sense of the answer")]
+    Senseless,
+    /// The sentinels do not know the name.
+    #[error("find a master of that name")]
+    NoSuchMaster,
     /// No server of the cluster would do it.
     #[error("find the server of the cluster that holds the key")]
     NoOwner,
@@ -51,8 +60,8 @@ impl Failed {
     /// Whether the server may no longer be the one to ask.
     pub(super) fn is_sign_of_change(&self) -> bool {
         match self {
-            Self::Outage(_) | Self::NoOwner => true,
-            Self::NotReplicated { .. } => false,
+            Self::Outage(_) | Self::NoOwner | Self::Late => true,
+            Self::NotReplicated { .. } | Self::Senseless | Self::NoSuchMaster => false,
             Self::Answer(error) => is_no_answer(error) || self.is(ServerErrorKind::ReadOnly),
         }
     }
@@ -66,8 +75,8 @@ impl From<Failed> for StoreError {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Outage(outage) => Self::Unreachable(Box::new(outage)),
-            Failed::NoOwner => Self::Unreachable(Box::new(failed)),
-            Failed::NotReplicated { .. } => Self::Refused(Box::new(failed)),
+            Failed::NoOwner | Failed::Late | Failed::NoSuchMaster => Self::Unreachable(Box::new(failed)),
+            Failed::NotReplicated { .. } | Failed::Senseless => Self::Refused(Box::new(failed)),
             Failed::Answer(error) => {
                 let is_wrong_login = error.kind() == ErrorKind::AuthenticationFailed;
                 if is_no_answer(&error) && !is_wrong_login {

@@ -96,9 +96,9 @@ pub(super) enum Outage {
     #[error("reach Redis: the connection is closed")]
     Closed,
     #[error("have a sentinel name the master")]
-    NoMaster,
+    NoMaster(#[source] Box<Failed>),
     #[error("have a server of the cluster tell who holds which slots")]
-    NoView,
+    NoView(#[source] Box<Failed>),
     #[error("stay with a server that is no longer the master")]
     NotTheMaster,
 }

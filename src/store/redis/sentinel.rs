@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::address::{How, Peer};
 use super::dial::Dial;
+use super::failed::Failed;
 use super::link::{Link, Outage, Purpose};
 
 /// How long one sentinel may take. The connect to the master comes on top.
@@ -50,14 +51,15 @@ impl Sentinels {
             links.spawn(link.clone().keep());
         }
         loop {
-            self.ask().await;
+            // What came of it is for those who connect.
+            drop(self.ask().await);
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
 
     /// The master by the newest word, and what it takes to connect to it.
     pub(super) async fn master(&self) -> Result<(Client, Peer), Outage> {
-        let master = self.ask().await.ok_or(Outage::NoMaster)?;
+        let master = self.ask().await.map_err(|failed| Outage::NoMaster(Box::new(failed)))?;
         Ok((self.0.how.client(&master).map_err(Outage::Connect)?, master))
     }
 
@@ -73,37 +75,41 @@ impl Sentinels {
 
     /// How many sentinels are asked, and how many of them are in reach.
     pub(super) async fn reachable(&self) -> (usize, usize) {
-        (self.answers().await.len(), self.0.links.len())
+        (self.answers().await.0.len(), self.0.links.len())
     }
 
-    async fn ask(&self) -> Option<Peer> {
-        let newest = newest(self.answers().await);
-        if let Some(master) = &newest {
-            self.0.named.send_if_modified(|named| {
-                let is_news = named.as_ref() != Some(master);
-                if is_news {
-                    tracing::info!(%master, "the sentinels name the master");
-                    *named = Some(master.clone());
-                }
-                is_news
-            });
-        }
-        newest
+    async fn ask(&self) -> Result<Peer, Failed> {
+        let (answers, failed) = self.answers().await;
+        let Some(master) = newest(answers) else { return Err(failed.unwrap_or(Failed::NoSuchMaster)) };
+        self.0.named.send_if_modified(|named| {
+            let is_news = named.as_ref() != Some(&master);
+            if is_news {
+                tracing::info!(%master, "the sentinels name the master");
+                *named = Some(master.clone());
+            }
+            is_news
+        });
+        Ok(master)
     }
 
-    async fn answers(&self) -> Vec<Answer> {
+    /// What those say that answer, and why one of the others does not.
+    async fn answers(&self) -> (Vec<Answer>, Option<Failed>) {
         let mut questions = JoinSet::new();
         for link in &self.0.links {
             let (link, name) = (link.clone(), self.0.name.clone());
             questions.spawn(async move {
-                tokio::time::timeout(PATIENCE, ask_one(&link, &name)).await.unwrap_or_default()
+                tokio::time::timeout(PATIENCE, ask_one(&link, &name)).await.unwrap_or(Err(Failed::Late))
             });
         }
-        let mut answers = Vec::new();
+        let (mut answers, mut failed) = (Vec::new(), None);
         while let Some(answer) = questions.join_next().await {
-            answers.extend(answer.ok().flatten());
+            match answer {
+                Ok(Ok(answer)) => answers.push(answer),
+                Ok(Err(why)) => failed = Some(why),
+                Err(_panicked) => {}
+            }
         }
-        answers
+        (answers, failed)
     }
 }
 
@@ -128,16 +134,20 @@ fn newest(answers: Vec<Answer>) -> Option<Peer> {
         .map(|(peer, _)| peer)
 }
 
-async fn ask_one(link: &Link, name: &str) -> Option<Answer> {
+async fn ask_one(link: &Link, name: &str) -> Result<Answer, Failed> {
     let mut questions = Pipeline::with_capacity(2);
     questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
     questions.cmd("SENTINEL").arg("MASTER").arg(name);
-    let mut answers = link.ask_all(&questions).await.ok()?.into_iter();
-    let (host, port): (String, String) = redis::from_redis_value(answers.next()?.ok()?).ok()?;
-    let about: Option<HashMap<String, String>> =
-        answers.next()?.ok().and_then(|about| redis::from_redis_value(about).ok());
-    let epoch = about.and_then(|about| about.get("config-epoch")?.parse().ok()).unwrap_or(0);
-    Some(Answer { epoch, master: Peer::of(&host, port.parse().ok()?, &host)? })
+    let mut answers = link.ask_all(&questions).await?.into_iter();
+    let (Some(at), Some(about)) = (answers.next(), answers.next()) else { return Err(Failed::Senseless) };
+    let at: Option<(String, String)> = redis::from_redis_value(at?).map_err(|_error| Failed::Senseless)?;
+    let (host, port) = at.ok_or(Failed::NoSuchMaster)?;
+    let master = port.parse().ok().and_then(|port| Peer::of(&host, port, &host)).ok_or(Failed::Senseless)?;
+    // Whoever may not ask for it leaves the choice to the majority.
+    let about: HashMap<String, String> =
+        about.ok().and_then(|about| redis::from_redis_value(about).ok()).unwrap_or_default();
+    let epoch = about.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+    Ok(Answer { epoch, master })
 }
 
 #[cfg(test)]

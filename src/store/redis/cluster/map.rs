@@ -3,6 +3,7 @@
 use redis::{Pipeline, Value};
 
 use super::super::address::Peer;
+use super::super::failed::Failed;
 use super::super::link::Link;
 
 /// The slots of every cluster.
@@ -30,13 +31,16 @@ struct Shard {
 
 impl View {
     /// Has a server tell what it sees.
-    pub(super) async fn ask(link: &Link, peer: &Peer) -> Option<Self> {
+    pub(super) async fn ask(link: &Link, peer: &Peer) -> Result<Self, Failed> {
         let mut questions = Pipeline::with_capacity(2);
         questions.cmd("CLUSTER").arg("INFO");
         questions.cmd("CLUSTER").arg("SLOTS");
-        let mut answers = link.ask_all(&questions).await.ok()?.into_iter();
-        let info: String = redis::from_redis_value(answers.next()?.ok()?).ok()?;
-        Self::read(&info, &answers.next()?.ok()?, &peer.host)
+        let mut answers = link.ask_all(&questions).await?.into_iter();
+        let (Some(info), Some(slots)) = (answers.next(), answers.next()) else {
+            return Err(Failed::Senseless);
+        };
+        let info: String = redis::from_redis_value(info?).map_err(|_error| Failed::Senseless)?;
+        Self::read(&info, &slots?, &peer.host).ok_or(Failed::Senseless)
     }
 
     fn read(info: &str, slots: &Value, told_by: &str) -> Option<Self> {
