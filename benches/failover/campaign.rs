@@ -114,8 +114,7 @@ pub(crate) fn run(plan: &Plan, is_stopped: &AtomicBool) -> Report {
     let upstream = upstream(&notes);
     let gateway = GatewayPlan::before(&upstream)
         .store(&redis.url())
-        .store_line(&format!("min_replicas = {}", plan.min_replicas))
-        .logged("error");
+        .store_line(&format!("min_replicas = {}", plan.min_replicas));
     let gateways = Arc::new([gateway.start(), gateway.start()]);
     notes.served();
     let callers: Vec<_> = (0..CALLERS)

@@ -89,17 +89,6 @@ fn holds(set: &RedisSentinels, node: usize, key: &StorageKey) -> bool {
 }
 
 #[tokio::test]
-async fn a_master_that_is_killed_takes_nothing_with_it_that_a_replica_acknowledged() {
-    let mut set = RedisSentinels::start();
-    let store = connected(&set.url(), &acknowledged_by(1)).await;
-    let records = several(&store).await;
-    set.nodes[0].kill();
-    set.master_after(0).await;
-    claimed(&store).await;
-    all_are_found(&store, &records).await;
-}
-
-#[tokio::test]
 async fn a_master_that_was_frozen_and_replaced_does_not_get_the_store_back() {
     let set = RedisSentinels::start();
     let store = connected(&set.url(), &Options::of(NAMESPACE)).await;
@@ -188,63 +177,6 @@ async fn a_store_finds_the_master_though_sentinels_are_dead_or_silent_and_stays_
         claimed(&store).await;
     }
     set.sentinels()[1].thaw();
-}
-
-#[tokio::test]
-async fn a_slot_that_moved_takes_its_records_along_and_claims_follow_it() {
-    let cluster = RedisCluster::start();
-    let store = connected(&cluster.url(), &Options::of(NAMESPACE)).await;
-    for _ in 0..3 {
-        let (key, claim) = claimed(&store).await;
-        let slot = cluster.slot_of(&key.to_string());
-        let from = cluster.master_of(slot).unwrap();
-        let to = (from + 1) % 3;
-        cluster.begin_move(slot, from, to);
-        cluster.move_keys(slot, from, to);
-        cluster.end_move(slot, from, to);
-        assert_eq!(found(&store, &key).await, seen(&claim));
-        let done = after(&claim, done_with("paid"));
-        assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Done);
-        assert_eq!(store.insert(&key, &a_claim(), LONG).await.unwrap(), seen(&done));
-    }
-}
-
-#[tokio::test]
-async fn while_a_slot_is_on_its_way_its_records_are_found_on_either_side_and_none_is_claimed_twice() {
-    let cluster = RedisCluster::start();
-    let store = connected(&cluster.url(), &Options::of(NAMESPACE)).await;
-    let (key, claim) = claimed(&store).await;
-    let slot = cluster.slot_of(&key.to_string());
-    let from = cluster.master_of(slot).unwrap();
-    let to = (from + 1) % 3;
-    cluster.begin_move(slot, from, to);
-    // Still where it was.
-    assert_eq!(store.insert(&key, &a_claim(), LONG).await.unwrap(), seen(&claim));
-    cluster.move_keys(slot, from, to);
-    // On the other side, of which only the old owner tells.
-    assert_eq!(store.insert(&key, &a_claim(), LONG).await.unwrap(), seen(&claim));
-    cluster.end_move(slot, from, to);
-    let done = after(&claim, done_with("paid"));
-    assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Done);
-}
-
-#[tokio::test]
-async fn a_shard_whose_master_is_killed_loses_nothing_acknowledged_and_the_others_go_on() {
-    let mut cluster = RedisCluster::start();
-    let store = connected(&cluster.url(), &acknowledged_by(1)).await;
-    let records = several(&store).await;
-    let slot = |key: &StorageKey| cluster.slot_of(&key.to_string());
-    let slots: Vec<u16> = records.iter().map(|(key, _)| slot(key)).collect();
-    let (lost, old) = (slots[0], cluster.master_of(slots[0]).unwrap());
-    let elsewhere: Vec<usize> =
-        (0..SEVERAL).filter(|index| cluster.master_of(slots[*index]) != Some(old)).collect();
-    cluster.nodes[old].kill();
-    for index in elsewhere {
-        let (key, record) = &records[index];
-        assert_eq!(timeout(PATIENCE, store.fetch(key)).await.unwrap().unwrap(), seen(record));
-    }
-    cluster.master_after(old, lost).await;
-    all_are_found(&store, &records).await;
 }
 
 #[tokio::test]
