@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use redb::{
-    AccessGuard, CommitError, Database, Durability, ReadableDatabase, ReadableTable, SetDurabilityError,
-    StorageError, Table, TableDefinition, TableError, TransactionError, WriteTransaction,
+    AccessGuard, CommitError, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable,
+    SetDurabilityError, StorageError, Table, TableDefinition, TableError, TransactionError, WriteTransaction,
 };
 
 use super::super::codec::{self, Encoded};
@@ -65,6 +65,16 @@ pub(super) enum Failure {
     Storage(#[from] StorageError),
     #[error("commit")]
     Commit(#[from] CommitError),
+    #[error("open the file")]
+    Open(#[source] Box<DatabaseError>),
+    #[error("use the file: it is damaged, and the engine panicked")]
+    Panicked,
+    #[error("use the file: it could not be opened anew after a failure")]
+    NotOpen,
+    #[error("read the file: after a failed sync, nothing has been written to the disk yet")]
+    InDoubt,
+    #[error("write to the file: the last write has failed, and the next attempt is not due yet")]
+    Ailing,
 }
 
 /// The time by which records expire: never behind what the file has seen, and deaf to changes of the
@@ -116,6 +126,13 @@ pub(super) fn begin(database: &Database) -> Result<WriteTransaction, Failure> {
     transaction.set_durability(Durability::Immediate)?;
     transaction.set_quick_repair(true);
     Ok(transaction)
+}
+
+/// Writes the time down, and nothing else.
+pub(super) fn keep_clock(database: &Database, now: u64) -> Result<(), Failure> {
+    let transaction = begin(database)?;
+    transaction.open_table(META)?.insert(META_CLOCK, now)?;
+    Ok(transaction.commit()?)
 }
 
 /// Answers what is committed under `key` and has not expired by `now`.

@@ -25,7 +25,9 @@ impl Transfer for EmbeddedStore {
         let after = after.map(key_of).transpose()?;
         let most = most.max(1);
         let (records, stopped_at) = self
-            .look(move |database, now| tables::page(database, after.as_ref(), most, PAGE_BYTES_MAX, now))
+            .look(move |engine, now| {
+                engine.read(|database| tables::page(database, after.as_ref(), most, PAGE_BYTES_MAX, now))
+            })
             .await?;
         let next = stopped_at.map(|key| Cursor(key.as_bytes().to_vec()));
         Ok(Page { records: records.into_iter().map(moved).collect(), next })
@@ -43,12 +45,12 @@ impl Transfer for EmbeddedStore {
     }
 
     async fn gate(&self) -> Result<Gate, StoreError> {
-        Ok(self.gate_in_memory())
+        Ok(self.engine.gate())
     }
 
     async fn set_gate(&self, gate: Gate) -> Result<(), StoreError> {
         self.writer.write(move |tables| tables.keep_gate(gate)).await?;
-        self.read_gate_again().await
+        self.look(|engine, _now| engine.read_gate()).await
     }
 }
 
