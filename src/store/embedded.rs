@@ -4,9 +4,11 @@
 //! `embedded/writer.rs`, which commits them in groups; the file's layout is `embedded/tables.rs`. Must
 //! not know what a record means.
 
+mod backup;
 mod engine;
 #[cfg(test)]
 mod faults;
+mod scan;
 mod tables;
 mod transfer;
 mod writer;
@@ -23,7 +25,8 @@ use bytes::Bytes;
 use redb::DatabaseError;
 use tokio::sync::Semaphore;
 
-use self::engine::{Engine, Medium};
+pub use self::backup::{BackupError, Taken};
+use self::engine::{Engine, Medium, Unfinished};
 use self::tables::{Failure, StoreClock};
 use self::writer::Writer;
 use super::codec::Codec;
@@ -35,10 +38,6 @@ use crate::protocol::scope::StorageKey;
 
 /// The records, within the directory.
 const FILE_NAME: &str = "onceway.redb";
-
-/// A file that is being made. It gets its name when it is whole: a process that ends in between leaves no
-/// file that cannot be opened, and nothing was ever kept in this one.
-const UNFINISHED_NAME: &str = "onceway.redb.new";
 
 /// Holds nothing: whoever has locked it owns the directory. Never removed, so that two cannot each lock a
 /// file of this name.
@@ -246,19 +245,13 @@ impl Store for EmbeddedStore {
     }
 }
 
-/// Makes an empty store in `dir`.
+/// Makes an empty store in `dir`, whose lock is held.
 fn make_file(dir: &Path) -> io::Result<Result<(), Failure>> {
-    let unfinished = dir.join(UNFINISHED_NAME);
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+    let unfinished = Unfinished::in_directory(dir)?;
+    if let Err(failure) = Engine::open(engine::file_medium(unfinished.path()), None) {
+        return Ok(Err(failure));
     }
-    match Engine::open(engine::file_medium(&unfinished), None) {
-        Ok(made) => drop(made),
-        Err(failure) => return Ok(Err(failure)),
-    }
-    fs::rename(&unfinished, dir.join(FILE_NAME))?;
-    sync_directory(dir).map(Ok)
+    unfinished.finish(&dir.join(FILE_NAME)).map(Ok)
 }
 
 /// Keeps other processes out of `dir` for as long as the file is open.
@@ -281,12 +274,7 @@ fn make_directory(dir: &Path) -> io::Result<()> {
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
-        Some(_) | None => sync_directory(Path::new(".")),
+        Some(parent) if !parent.as_os_str().is_empty() => engine::sync_directory(parent),
+        Some(_) | None => engine::sync_directory(Path::new(".")),
     }
-}
-
-/// Without this a power loss may take a new file's name, and with it all that was synced into the file.
-fn sync_directory(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }

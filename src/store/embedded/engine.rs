@@ -12,12 +12,12 @@
 //!
 //! Must not know what is kept. Read `tables.rs` before, `writer.rs` after.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -29,6 +29,12 @@ use super::tables::{self, Failure, StoreClock};
 
 /// Bytes of pages kept in memory. The engine's own default is 1 GiB.
 pub(super) const PAGE_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// The same while a copy is made, which needs each page once.
+const COPY_CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// A file that is being made.
+const UNFINISHED_NAME: &str = "onceway.redb.new";
 
 /// What the database stands on; asked again each time it is opened.
 pub(super) type Medium = Box<dyn Fn() -> io::Result<Box<dyn StorageBackend>> + Send + Sync>;
@@ -64,7 +70,7 @@ impl Engine {
         lock: Option<File>,
     ) -> Result<Result<(Self, StoreClock), u64>, Failure> {
         let is_in_doubt = Arc::new(AtomicBool::new(false));
-        let database = guarded(|| open(&medium, &is_in_doubt))?;
+        let database = guarded(|| open(&medium, &is_in_doubt, PAGE_CACHE_BYTES))?;
         let store_clock = match guarded(|| tables::prepare(&database))? {
             Ok(store_clock) => store_clock,
             Err(newer) => return Ok(Err(newer)),
@@ -111,13 +117,13 @@ impl Engine {
             drop(old);
             Ok(())
         }));
-        *database = Some(guarded(|| open(&self.medium, &self.is_in_doubt))?);
+        *database = Some(guarded(|| open(&self.medium, &self.is_in_doubt, PAGE_CACHE_BYTES))?);
         Ok(())
     }
 
     /// Commits something that says nothing new. After this, what is read is on the disk.
     pub(super) fn prove(&self, now: u64) -> Result<(), Failure> {
-        self.write(|database| tables::keep_clock(database, now))?;
+        self.write(|database| tables::prove(database, now))?;
         self.is_in_doubt.store(false, Ordering::Release);
         self.read_gate()
     }
@@ -129,17 +135,66 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-fn open(medium: &Medium, is_in_doubt: &Arc<AtomicBool>) -> Result<Database, Failure> {
+/// A file that is being made in a directory whose lock is held. It gets its name when it is whole: a process
+/// that ends in between leaves no file that cannot be opened. Dropped before that, it is removed.
+pub(super) struct Unfinished {
+    path: PathBuf,
+    is_finished: bool,
+}
+
+impl Unfinished {
+    /// Nothing is kept in what an earlier process left there.
+    pub(super) fn in_directory(dir: &Path) -> io::Result<Self> {
+        let path = dir.join(UNFINISHED_NAME);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(Self { path, is_finished: false }),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file its name, in place of what stands there, and brings both to the disk.
+    pub(super) fn finish(mut self, name: &Path) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()?;
+        fs::rename(&self.path, name)?;
+        self.is_finished = true;
+        sync_directory(name.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // Whoever comes next removes it too.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// Without this a power loss may take a new file's name, and with it all that was synced into the file.
+pub(super) fn sync_directory(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Makes a database that nobody else writes to, with little memory.
+pub(super) fn create(medium: &Medium) -> Result<Database, Failure> {
+    open(medium, &Arc::default(), COPY_CACHE_BYTES)
+}
+
+fn open(medium: &Medium, is_in_doubt: &Arc<AtomicBool>, cache_bytes: usize) -> Result<Database, Failure> {
     let inner = medium()
         .map_err(|error| Failure::Open(Box::new(DatabaseError::from(redb::StorageError::Io(error)))))?;
     let watched = Watched { inner, is_in_doubt: is_in_doubt.clone() };
     let mut builder = Database::builder();
-    builder.set_cache_size(PAGE_CACHE_BYTES);
+    builder.set_cache_size(cache_bytes);
     builder.create_with_backend(watched).map_err(|error| Failure::Open(Box::new(error)))
 }
 
 /// A file that was damaged from outside can make the engine panic. That is a failure like any other.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Failure::Panicked))
 }
 

@@ -12,7 +12,8 @@ use super::super::codec::{self, Encoded, Stored};
 use super::super::transfer::{Cursor, Moved, Page, Transfer};
 use super::super::{Gate, StoreError};
 use super::EmbeddedStore;
-use super::tables::{self, Standing};
+use super::scan::{self, Standing};
+use super::tables::Tables;
 use crate::protocol::record::Session;
 use crate::protocol::scope::StorageKey;
 
@@ -26,7 +27,7 @@ impl Transfer for EmbeddedStore {
         let most = most.max(1);
         let (records, stopped_at) = self
             .look(move |engine, now| {
-                engine.read(|database| tables::page(database, after.as_ref(), most, PAGE_BYTES_MAX, now))
+                engine.read(|database| scan::page(database, after.as_ref(), most, PAGE_BYTES_MAX, now))
             })
             .await?;
         let next = stopped_at.map(|key| Cursor(key.as_bytes().to_vec()));
@@ -34,7 +35,7 @@ impl Transfer for EmbeddedStore {
     }
 
     async fn put(&self, records: Vec<Moved>) -> Result<(), StoreError> {
-        let write = move |tables: &mut tables::Tables<'_>| {
+        let write = move |tables: &mut Tables<'_>| {
             records.iter().try_for_each(|moved| tables.replace(&moved.key, &moved.encoded, moved.keep_for))
         };
         self.writer.write(write).await
