@@ -5,9 +5,11 @@
 //! not know what a record means.
 
 mod backup;
+mod disk;
 mod engine;
 #[cfg(test)]
 mod faults;
+mod inspect;
 mod scan;
 mod tables;
 mod transfer;
@@ -237,7 +239,8 @@ impl Store for EmbeddedStore {
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {
-        Ok(Durability::default())
+        let file = self.path.clone();
+        self.look(move |engine, _now| inspect::inspect(engine, &file)).await
     }
 
     fn describe(&self) -> String {

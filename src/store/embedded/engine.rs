@@ -48,7 +48,7 @@ pub(super) struct Engine {
     /// A sync has failed, and no commit has succeeded since.
     is_in_doubt: Arc<AtomicBool>,
     /// Keeps other processes out, also while the database is being opened anew.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 /// The file at `path`, readable by its owner only where it is made.
@@ -77,7 +77,12 @@ impl Engine {
         };
         let gate = Mutex::new(guarded(|| tables::gate(&database))?);
         let database = RwLock::new(Some(database));
-        Ok(Ok((Self { medium, database, gate, is_in_doubt, _lock: lock }, store_clock)))
+        Ok(Ok((Self { medium, database, gate, is_in_doubt, lock }, store_clock)))
+    }
+
+    /// The file whose lock keeps other processes out. It holds nothing.
+    pub(super) fn lock(&self) -> Option<&File> {
+        self.lock.as_ref()
     }
 
     /// Whether the store takes new claims, from memory.
