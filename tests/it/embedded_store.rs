@@ -1,106 +1,21 @@
-//! What the embedded store promises beyond the contract of all stores: the disk, the lock, the crash.
+//! What the embedded store promises beyond the contract of all stores: the directory, the lock, the file.
 
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
-use onceway::protocol::record::{Phase, Seen};
+use onceway::protocol::fingerprint::Fingerprint;
+use onceway::protocol::record::{Attempt, Phase, Record, Seen, Session, UnixMillis, UnknownReason, Version};
 use onceway::protocol::scope::StorageKey;
 use onceway::store::embedded::{EmbeddedStore, OpenError};
 use onceway::store::transfer::{Cursor, Moved, Transfer};
 use onceway::store::{Closure, Gate, SessionLife, Store, StoreError, Swapped};
 use redb::{Database, ReadableTable, TableDefinition};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
 
-use crate::records::{LONG, a_claim, after, bytes_of, done_with, eventually, some_key, some_session};
-
-const CHILD_DIR: &str = "ONCEWAY_TEST_CHILD_DIR";
-
-#[tokio::test]
-async fn what_was_acknowledged_before_a_kill_is_there_after_it() {
-    let dir = TempDir::new().unwrap();
-    for round in 0..6 {
-        let acknowledged = kill_after(dir.path(), 60 + round * 45);
-        let store = EmbeddedStore::open(dir.path()).unwrap();
-        for (word, key) in &acknowledged {
-            let Seen::Record(record) = store.fetch(key).await.unwrap() else {
-                panic!("round {round}: {key} was acknowledged and is not there");
-            };
-            let is_done = matches!(record.phase, Phase::Done { .. });
-            assert!(is_done || word == "claimed", "round {round}: {key} lost its answer");
-        }
-    }
-}
-
-/// Starts a child that writes to `dir`, kills it at some point after `lines` acknowledgements, and
-/// answers all it acknowledged.
-fn kill_after(dir: &Path, lines: usize) -> Vec<(String, StorageKey)> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "embedded_store::a_child_writes_until_it_is_killed", "--nocapture"])
-        .env(CHILD_DIR, dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map(KilledOnDrop)
-        .unwrap();
-    let output = BufReader::new(child.0.stdout.take().unwrap());
-    let mut acknowledged = Vec::new();
-    for line in output.lines().map_while(Result::ok) {
-        acknowledged.extend(read_acknowledgement(&line));
-        if acknowledged.len() == lines {
-            child.0.kill().unwrap();
-        }
-    }
-    assert!(acknowledged.len() >= lines, "the child ended by itself");
-    acknowledged
-}
-
-struct KilledOnDrop(Child);
-
-impl Drop for KilledOnDrop {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-/// A whole line `ack WORD KEY`; the last one may be cut short by the kill.
-fn read_acknowledgement(line: &str) -> Option<(String, StorageKey)> {
-    let (word, key) = line.strip_prefix("ack ")?.split_once(' ')?;
-    let bytes: Vec<u8> =
-        (0..key.len() / 2).map(|at| u8::from_str_radix(&key[2 * at..2 * at + 2], 16).unwrap()).collect();
-    Some((word.to_owned(), StorageKey::from_bytes(bytes.try_into().ok()?)))
-}
-
-/// Not a claim by itself: the child of the test above, which does nothing when nobody is its parent.
-#[tokio::test]
-async fn a_child_writes_until_it_is_killed() {
-    let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
-    let store = Arc::new(EmbeddedStore::open(Path::new(&dir)).unwrap());
-    let mut writers = JoinSet::new();
-    for _ in 0..16 {
-        let store = store.clone();
-        writers.spawn(async move {
-            loop {
-                let (key, claim) = (some_key(), a_claim());
-                assert_eq!(store.insert(&key, &claim, LONG).await.unwrap(), Seen::Nothing);
-                acknowledge("claimed", key);
-                let done = after(&claim, done_with(bytes_of(9_000)));
-                assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Done);
-                acknowledge("done", key);
-            }
-        });
-    }
-    writers.join_next().await.unwrap().unwrap();
-}
-
-fn acknowledge(word: &str, key: StorageKey) {
-    writeln!(std::io::stdout().lock(), "\nack {word} {key}").unwrap();
-}
+use crate::records::{
+    LONG, a_claim, after, bytes_of, done_with, eventually, some_key, some_session, unknown,
+};
 
 #[tokio::test]
 async fn a_second_open_is_told_that_another_process_uses_the_store() {
@@ -329,6 +244,59 @@ async fn a_version_that_knows_no_gate_refuses_a_closed_file_and_reads_one_that_w
     assert_eq!(store.gate().await.unwrap(), Gate::Open);
     drop(store);
     assert_eq!(format_of(dir.path()), 1);
+}
+
+/// What stands in the golden files, under keys of these bytes.
+fn golden_records() -> [(u8, Record); 3] {
+    let record = |number: u8, phase| Record {
+        version: Version { attempt: Attempt([number; 16]), revision: 0 },
+        session: Session([7; 16]),
+        fingerprint: Fingerprint::from_bytes([8; 32]),
+        attempts: 1,
+        opened_at: UnixMillis(1_700_000_000_123),
+        route: "/payments/{id}".to_owned(),
+        phase,
+    };
+    [
+        (1, record(1, Phase::InFlight)),
+        (2, record(2, done_with(bytes_of(20_000)))),
+        (3, record(3, unknown(UnknownReason::ConnectionLost))),
+    ]
+}
+
+/// Opens a copy of a file of that format. Never make it anew: files outlive releases, and where it cannot be
+/// read any more, those of users cannot either.
+fn golden(name: &str) -> (TempDir, EmbeddedStore) {
+    let dir = TempDir::new().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    std::fs::copy(golden, dir.path().join("onceway.redb")).unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    (dir, store)
+}
+
+async fn expect_golden(store: &EmbeddedStore) {
+    for (byte, record) in golden_records() {
+        let key = StorageKey::from_bytes([byte; 32]);
+        assert_eq!(store.fetch(&key).await.unwrap(), Seen::Record(Box::new(record)));
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_format_1_is_opened_and_served() {
+    let (_dir, store) = golden("embedded-format-1.redb");
+    expect_golden(&store).await;
+    assert_eq!(store.gate().await.unwrap(), Gate::Open);
+    let (byte, claim) = &golden_records()[0];
+    let (key, done) = (StorageKey::from_bytes([*byte; 32]), after(claim, done_with("paid")));
+    assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Done);
+    assert_eq!(store.insert(&some_key(), &a_claim(), LONG).await.unwrap(), Seen::Nothing);
+}
+
+#[tokio::test]
+async fn a_file_of_format_2_is_opened_and_says_why_it_is_closed() {
+    let (_dir, store) = golden("embedded-format-2.redb");
+    expect_golden(&store).await;
+    assert_eq!(store.gate().await.unwrap(), Gate::Closed(Closure::Leaving));
 }
 
 async fn all_of(store: &EmbeddedStore, most: usize) -> Vec<Moved> {

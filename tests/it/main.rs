@@ -12,6 +12,7 @@ mod config;
 mod conformance;
 mod demo;
 mod embedded_backup;
+mod embedded_crash;
 mod embedded_store;
 mod harness;
 mod ledger;
