@@ -158,9 +158,13 @@ impl EmbeddedStore {
         Self { codec, ..self }
     }
 
-    /// Reads what is committed under `key`, on a thread that may block: a page that is not in memory is
-    /// read from the disk, and a large answer is copied.
+    /// Reads what is committed under `key`: at once where the file is small enough to be in memory, because
+    /// the way to another thread and back costs more than the look; else on a thread that may block.
     async fn read(&self, key: StorageKey) -> Result<Option<Bytes>, StoreError> {
+        let now = self.clock.now();
+        if let Some(found) = self.engine.read_at_once(|database| tables::read(database, &key, now)) {
+            return found.map_err(|failure| StoreError::Engine(Box::new(failure)));
+        }
         self.look(move |engine, now| engine.read(|database| tables::read(database, &key, now))).await
     }
 

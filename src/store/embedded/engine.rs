@@ -18,7 +18,7 @@ use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use redb::backends::FileBackend;
@@ -33,6 +33,9 @@ pub(super) const PAGE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// The same while a copy is made, which needs each page once.
 const COPY_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Up to this size of the file, all of its pages are expected in memory.
+const READ_AT_ONCE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// A file that is being made.
 const UNFINISHED_NAME: &str = "onceway.redb.new";
 
@@ -45,10 +48,17 @@ pub(super) struct Engine {
     database: RwLock<Option<Database>>,
     /// As the file says, so that a heartbeat need not read it.
     gate: Mutex<Gate>,
-    /// A sync has failed, and no commit has succeeded since.
-    is_in_doubt: Arc<AtomicBool>,
+    vitals: Arc<Vitals>,
     /// Keeps other processes out, also while the database is being opened anew.
     lock: Option<File>,
+}
+
+/// What is noticed of the file while it is used.
+#[derive(Debug, Default)]
+struct Vitals {
+    /// A sync has failed, and no commit has succeeded since.
+    is_in_doubt: AtomicBool,
+    bytes: AtomicU64,
 }
 
 /// The file at `path`, readable by its owner only where it is made.
@@ -69,15 +79,15 @@ impl Engine {
         medium: Medium,
         lock: Option<File>,
     ) -> Result<Result<(Self, StoreClock), u64>, Failure> {
-        let is_in_doubt = Arc::new(AtomicBool::new(false));
-        let database = guarded(|| open(&medium, &is_in_doubt, PAGE_CACHE_BYTES))?;
+        let vitals = Arc::default();
+        let database = guarded(|| open(&medium, &vitals, PAGE_CACHE_BYTES))?;
         let store_clock = match guarded(|| tables::prepare(&database))? {
             Ok(store_clock) => store_clock,
             Err(newer) => return Ok(Err(newer)),
         };
         let gate = Mutex::new(guarded(|| tables::gate(&database))?);
         let database = RwLock::new(Some(database));
-        Ok(Ok((Self { medium, database, gate, is_in_doubt, lock }, store_clock)))
+        Ok(Ok((Self { medium, database, gate, vitals, lock }, store_clock)))
     }
 
     /// The file whose lock keeps other processes out. It holds nothing.
@@ -100,10 +110,27 @@ impl Engine {
 
     /// Has `look` read what is committed.
     pub(super) fn read<T>(&self, look: impl FnOnce(&Database) -> Result<T, Failure>) -> Result<T, Failure> {
-        if self.is_in_doubt.load(Ordering::Acquire) {
+        if self.vitals.is_in_doubt.load(Ordering::Acquire) {
             return Err(Failure::InDoubt);
         }
         self.write(look)
+    }
+
+    /// The same where it hardly waits: all of the file fits into the memory for its pages, and it is not
+    /// being opened anew. Answers nothing where it may have to.
+    pub(super) fn read_at_once<T>(
+        &self,
+        look: impl FnOnce(&Database) -> Result<T, Failure>,
+    ) -> Option<Result<T, Failure>> {
+        if self.vitals.bytes.load(Ordering::Relaxed) > READ_AT_ONCE_BYTES_MAX {
+            return None;
+        }
+        if self.vitals.is_in_doubt.load(Ordering::Acquire) {
+            return Some(Err(Failure::InDoubt));
+        }
+        let database = self.database.try_read().ok()?;
+        let database = database.as_ref()?;
+        Some(guarded(|| look(database)))
     }
 
     /// Has `work` write. Only the writer's thread may ask for this: two would wait for each other.
@@ -122,14 +149,14 @@ impl Engine {
             drop(old);
             Ok(())
         }));
-        *database = Some(guarded(|| open(&self.medium, &self.is_in_doubt, PAGE_CACHE_BYTES))?);
+        *database = Some(guarded(|| open(&self.medium, &self.vitals, PAGE_CACHE_BYTES))?);
         Ok(())
     }
 
     /// Commits something that says nothing new. After this, what is read is on the disk.
     pub(super) fn prove(&self, now: u64) -> Result<(), Failure> {
         self.write(|database| tables::prove(database, now))?;
-        self.is_in_doubt.store(false, Ordering::Release);
+        self.vitals.is_in_doubt.store(false, Ordering::Release);
         self.read_gate()
     }
 }
@@ -189,10 +216,10 @@ pub(super) fn create(medium: &Medium) -> Result<Database, Failure> {
     open(medium, &Arc::default(), COPY_CACHE_BYTES)
 }
 
-fn open(medium: &Medium, is_in_doubt: &Arc<AtomicBool>, cache_bytes: usize) -> Result<Database, Failure> {
+fn open(medium: &Medium, vitals: &Arc<Vitals>, cache_bytes: usize) -> Result<Database, Failure> {
     let inner = medium()
         .map_err(|error| Failure::Open(Box::new(DatabaseError::from(redb::StorageError::Io(error)))))?;
-    let watched = Watched { inner, is_in_doubt: is_in_doubt.clone() };
+    let watched = Watched { inner, vitals: vitals.clone() };
     let mut builder = Database::builder();
     builder.set_cache_size(cache_bytes);
     builder.create_with_backend(watched).map_err(|error| Failure::Open(Box::new(error)))
@@ -203,16 +230,18 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T,
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Failure::Panicked))
 }
 
-/// Notices when a sync fails. Everything else is the medium's.
+/// Notices when a sync fails, and how large the file is. Everything else is the medium's.
 #[derive(Debug)]
 struct Watched {
     inner: Box<dyn StorageBackend>,
-    is_in_doubt: Arc<AtomicBool>,
+    vitals: Arc<Vitals>,
 }
 
 impl StorageBackend for Watched {
     fn len(&self) -> Result<u64, io::Error> {
-        self.inner.len()
+        let bytes = self.inner.len()?;
+        self.vitals.bytes.store(bytes, Ordering::Relaxed);
+        Ok(bytes)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
@@ -220,11 +249,12 @@ impl StorageBackend for Watched {
     }
 
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.vitals.bytes.store(len, Ordering::Relaxed);
         self.inner.set_len(len)
     }
 
     fn sync_data(&self) -> Result<(), io::Error> {
-        self.inner.sync_data().inspect_err(|_| self.is_in_doubt.store(true, Ordering::Release))
+        self.inner.sync_data().inspect_err(|_| self.vitals.is_in_doubt.store(true, Ordering::Release))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
