@@ -19,5 +19,6 @@ mod ledger;
 mod records;
 mod redis_store;
 mod road;
+mod sealed;
 mod servers;
 mod upstream;
