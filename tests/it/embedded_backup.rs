@@ -13,6 +13,7 @@ use onceway::store::{Closure, Gate, Store, Swapped};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use crate::harness::{GatewayPlan, Upstream, post, until};
 use crate::records::{LONG, a_claim, after, bytes_of, done_with, eventually, some_key, some_session};
 
 async fn a_store_with(records: usize) -> (TempDir, EmbeddedStore, Vec<(StorageKey, Record)>) {
@@ -52,6 +53,20 @@ async fn a_gateway_on_a_backup_is_told_to_claim_nothing() {
     let backup = EmbeddedStore::open(place.path()).unwrap();
     let told = backup.renew_session(some_session(), LONG).await.unwrap();
     assert_eq!(told, Gate::Closed(Closure::Backup));
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_given_a_backup_by_mistake_forwards_no_guarded_request() {
+    let (_dir, store, _) = a_store_with(1).await;
+    let place = TempDir::new().unwrap();
+    store.backup_to(place.path()).await.unwrap();
+    let upstream = Upstream::of_payments();
+    let plan = GatewayPlan::before(&upstream).store(&format!("file:{}", place.path().display()));
+    let gateway = plan.launch();
+    assert_eq!(gateway.ask(&post("/payments").key("a key")).status, 503);
+    until("the log says why", || gateway.log().contains("backup"));
+    assert_eq!(gateway.readiness().status, 503);
+    assert_eq!(upstream.executions(), 0);
 }
 
 #[tokio::test]

@@ -75,6 +75,19 @@ async fn a_directory_that_cannot_be_written_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
+async fn a_file_that_may_not_be_written_is_an_error_that_names_it() {
+    let dir = TempDir::new().unwrap();
+    drop(EmbeddedStore::open(dir.path()).unwrap());
+    let file = dir.path().join("onceway.redb");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o400)).unwrap();
+    if std::fs::File::options().write(true).open(&file).is_ok() {
+        return; // No mode binds the superuser.
+    }
+    let error = EmbeddedStore::open(dir.path()).unwrap_err();
+    assert!(matches!(error, OpenError::Engine { .. }) && error.to_string().contains("onceway.redb"));
+}
+
+#[tokio::test]
 async fn a_store_tells_how_well_it_keeps_what_it_acknowledges() {
     let dir = TempDir::new().unwrap();
     let store = EmbeddedStore::open(dir.path()).unwrap();
