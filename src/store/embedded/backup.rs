@@ -107,6 +107,9 @@ impl Drop for GivenUp {
 
 fn take(engine: &Engine, now: u64, dir: &Path, is_given_up: &AtomicBool) -> Result<Taken, BackupError> {
     let began = clock::monotonic();
+    if is_given_up.load(Ordering::Relaxed) {
+        return Err(BackupError::GivenUp);
+    }
     super::make_directory(dir).map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
     let _lock = super::lock_directory(dir)?;
     let file = dir.join(FILE_NAME);
