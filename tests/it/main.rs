@@ -14,6 +14,8 @@ mod campaign;
 mod config;
 mod conformance;
 mod demo;
+mod embedded_backup;
+mod embedded_crash;
 mod embedded_store;
 mod harness;
 mod ledger;
