@@ -8,9 +8,14 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+#[path = "../../benches/failover/campaign.rs"]
+#[allow(dead_code, reason = "the benchmark uses the rest of it")]
+mod campaign;
 mod config;
 mod conformance;
 mod demo;
+mod embedded_backup;
+mod embedded_crash;
 mod embedded_store;
 mod harness;
 mod ledger;
@@ -18,7 +23,10 @@ mod postgres_application;
 mod postgres_store;
 mod postgres_tls;
 mod records;
+mod redis_failovers;
+mod redis_faults;
 mod redis_store;
+mod redis_topology;
 mod road;
 mod sealed;
 mod servers;

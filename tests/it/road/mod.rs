@@ -13,3 +13,4 @@ mod regressions;
 mod several_gateways;
 mod store_down;
 mod streams;
+mod topologies;
