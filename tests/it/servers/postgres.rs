@@ -20,7 +20,6 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use uuid::Uuid;
 
 use crate::harness::until;
-use crate::records::eventually;
 
 /// Long enough for a machine that does many things at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -289,7 +288,12 @@ pub(crate) fn patient(namespace: &str) -> Options {
 
 pub(crate) async fn connected(url: &str, namespace: &str) -> PostgresStore {
     let store = PostgresStore::connect(url, &patient(namespace)).unwrap();
-    eventually("the store connects", || async { store.ping().await.is_ok() }).await;
+    let connecting = async {
+        while store.ping().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(super::SETTLED_WITHIN, connecting).await.expect("the store connects");
     store
 }
 
