@@ -16,6 +16,7 @@ mod harness;
 mod ledger;
 mod records;
 mod redis_store;
+mod redis_topology;
 mod road;
 mod servers;
 mod upstream;
