@@ -10,6 +10,7 @@ use crate::ledger::Settings;
 use crate::store::embedded::{self, EmbeddedStore};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{InvalidAddress, RedisStore};
+use crate::store::transfer::Transfer;
 use crate::store::{Options, Store};
 
 /// A store, opened.
@@ -30,6 +31,9 @@ pub enum OpenError {
     /// The address of Redis.
     #[error("use Redis")]
     Address(#[from] InvalidAddress),
+    /// It belongs to a process that is not this one.
+    #[error("use memory: for a move: it lives and ends with its gateway")]
+    Memory,
     /// It is not part of this version.
     #[error("use postgres://: this version has no such store")]
     NoPostgres,
@@ -61,6 +65,23 @@ impl Backing {
             Self::Redis { address, options } => Arc::new(RedisStore::connect(address.reveal(), options)?),
         })
     }
+}
+
+/// Opens a store to move records from it or to it.
+///
+/// Its codec has no keys: sealed records move as they are, and everything that a move writes for itself can be
+/// read by the next run, whether or not that is given the keys.
+pub async fn open_transfer(config: &config::Store) -> Result<Arc<dyn Transfer>, OpenError> {
+    Ok(match &config.url {
+        StoreUrl::Memory => return Err(OpenError::Memory),
+        StoreUrl::Embedded(dir) => {
+            let dir = dir.clone();
+            let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir));
+            Arc::new(opening.await.map_err(OpenError::Panicked)??)
+        }
+        StoreUrl::Redis(address) => Arc::new(RedisStore::connect(address.reveal(), &options(config))?),
+        StoreUrl::Postgres(_) => return Err(OpenError::NoPostgres),
+    })
 }
 
 fn options(config: &config::Store) -> Options {

@@ -89,6 +89,11 @@ impl Sessions {
         *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Whether the store knows this process to be alive and lets it claim nothing.
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.is_turned_away.load(Ordering::Acquire)
+    }
+
     /// Whether the last renewal succeeded.
     pub(super) fn is_connected(&self) -> bool {
         *self.connected.borrow()

@@ -38,6 +38,12 @@ const MAGIC: [u8; 2] = *b"OW";
 const FORMAT: u8 = 1;
 const NOT_SEALED: u8 = 0;
 const CHECKSUM_AT: Range<usize> = 86..90;
+const PHASE_AT: usize = 3;
+const SESSION_AT: Range<usize> = 24..40;
+const PHASE_IN_FLIGHT: u8 = 0;
+const PHASE_DONE: u8 = 1;
+const PHASE_DONE_WITHOUT_BODY: u8 = 2;
+const PHASE_UNKNOWN: u8 = 3;
 
 /// A record as bytes, in the two parts that a store may keep together or apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +82,38 @@ pub fn version_bytes(version: Version) -> [u8; 20] {
 /// Whether `value` is the record of version `seen`, as far as its head tells without being decoded.
 pub fn is_version(value: &[u8], seen: Version) -> bool {
     value.get(VERSION_AT) == Some(version_bytes(seen).as_slice())
+}
+
+/// What the head of an encoded record tells without being decoded, to whoever moves records and holds no key.
+/// It may be of a later format: nothing that must not go wrong may depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A claim, made in this session.
+    InFlight(Session),
+    /// An answer, which never changes.
+    Answered,
+    /// Anything else.
+    Other,
+}
+
+/// Reads what the head of `value` tells.
+pub fn standing(value: &[u8]) -> Standing {
+    let is_record = value.first_chunk() == Some(&MAGIC);
+    match (is_record, value.get(PHASE_AT), array(value, SESSION_AT)) {
+        (true, Some(&PHASE_IN_FLIGHT), Some(session)) => Standing::InFlight(Session(session)),
+        (true, Some(&(PHASE_DONE | PHASE_DONE_WITHOUT_BODY)), Some(_)) => Standing::Answered,
+        (true | false, _, _) => Standing::Other,
+    }
+}
+
+/// Reads the version of the record, if it is one.
+pub fn version_of(value: &[u8]) -> Option<Version> {
+    let is_record = value.first_chunk() == Some(&MAGIC);
+    let version = Version {
+        attempt: Attempt(array(value, 4..20)?),
+        revision: u32::from_be_bytes(array(value, 20..24)?),
+    };
+    is_record.then_some(version)
 }
 
 /// How records become bytes and bytes records. Cheap to clone.
@@ -160,7 +198,7 @@ fn read(Encoded { head, body }: Encoded) -> Option<Record> {
             attempt: Attempt(array(&head, 4..20)?),
             revision: u32::from_be_bytes(array(&head, 20..24)?),
         },
-        session: Session(array(&head, 24..40)?),
+        session: Session(array(&head, SESSION_AT)?),
         fingerprint: Fingerprint::from_bytes(array(&head, 41..73)?),
         attempts: meta.attempts,
         opened_at: UnixMillis(meta.opened_at),
@@ -300,10 +338,10 @@ fn settled_from(settled: &MetaSettled) -> Settled {
 
 fn phase_byte(phase: &Phase) -> u8 {
     match phase {
-        Phase::InFlight => 0,
-        Phase::Done { .. } => 1,
-        Phase::DoneWithoutBody { .. } => 2,
-        Phase::Unknown { .. } => 3,
+        Phase::InFlight => PHASE_IN_FLIGHT,
+        Phase::Done { .. } => PHASE_DONE,
+        Phase::DoneWithoutBody { .. } => PHASE_DONE_WITHOUT_BODY,
+        Phase::Unknown { .. } => PHASE_UNKNOWN,
     }
 }
 
@@ -414,6 +452,17 @@ mod tests {
 
     fn golden(phase: &str, rest: &str) -> String {
         format!("4f5701{phase}{COMMON}{rest}").replace(' ', "")
+    }
+
+    #[test]
+    fn the_head_tells_who_works_on_a_claim_and_that_an_answer_stays() {
+        let told = |record: &Record| standing(&encode(record).head);
+        assert_eq!(told(&claim()), Standing::InFlight(claim().session));
+        assert_eq!((told(&done()), told(&done_without_body())), (Standing::Answered, Standing::Answered));
+        assert_eq!(told(&with(Phase::Unknown { reason: EVERY_REASON[0] })), Standing::Other);
+        assert_eq!((standing(b""), standing(&[0; HEAD_LEN])), (Standing::Other, Standing::Other));
+        assert_eq!(version_of(&encode(&done()).head), Some(done().version));
+        assert_eq!((version_of(b"OW"), version_of(&[0; HEAD_LEN])), (None, None));
     }
 
     // Records outlive releases. Where one of the next three fails, the bytes of format 1 have changed:

@@ -14,6 +14,7 @@ mod demo;
 mod embedded_store;
 mod harness;
 mod ledger;
+mod migration;
 mod records;
 mod redis_store;
 mod redis_topology;

@@ -1,0 +1,1 @@
+//! The real thing: gateways, servers and the command itself.
