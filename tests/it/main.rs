@@ -15,6 +15,7 @@ mod embedded_store;
 mod harness;
 mod ledger;
 mod migration;
+mod postgres_store;
 mod records;
 mod redis_store;
 mod redis_topology;
