@@ -210,6 +210,7 @@ impl Errand {
         let move_ = Move {
             from,
             to: open(Role::Destination, to).await?,
+            session_ttl: self.from.session_ttl,
             settle_timeout: self.settle_timeout,
             accept_eviction: to.accept_eviction,
             accept_loss: self.accept_loss,

@@ -9,6 +9,7 @@ use crate::config::{self, Secret, StoreUrl};
 use crate::ledger::Settings;
 use crate::store::embedded::{self, EmbeddedStore};
 use crate::store::memory::MemoryStore;
+use crate::store::postgres::{self, PostgresStore};
 use crate::store::redis::{InvalidAddress, RedisStore};
 use crate::store::transfer::Transfer;
 use crate::store::{Options, Store};
@@ -34,9 +35,9 @@ pub enum OpenError {
     /// It belongs to a process that is not this one.
     #[error("use memory: for a move: it lives and ends with its gateway")]
     Memory,
-    /// It is not part of this version.
-    #[error("use postgres://: this version has no such store")]
-    NoPostgres,
+    /// The address of PostgreSQL.
+    #[error("use PostgreSQL")]
+    Postgres(#[from] postgres::InvalidAddress),
 }
 
 impl Backing {
@@ -54,7 +55,9 @@ impl Backing {
                 Self::Shared(Arc::new(opening.await.map_err(OpenError::Panicked)??))
             }
             StoreUrl::Redis(address) => Self::Redis { address: address.clone(), options: options(config) },
-            StoreUrl::Postgres(_) => return Err(OpenError::NoPostgres),
+            StoreUrl::Postgres(address) => {
+                Self::Shared(Arc::new(PostgresStore::connect(address.reveal(), &options(config))?))
+            }
         })
     }
 
@@ -80,7 +83,7 @@ pub async fn open_transfer(config: &config::Store) -> Result<Arc<dyn Transfer>, 
             Arc::new(opening.await.map_err(OpenError::Panicked)??)
         }
         StoreUrl::Redis(address) => Arc::new(RedisStore::connect(address.reveal(), &options(config))?),
-        StoreUrl::Postgres(_) => return Err(OpenError::NoPostgres),
+        StoreUrl::Postgres(address) => Arc::new(PostgresStore::connect(address.reveal(), &options(config))?),
     })
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Refuses whatever could make a known key look new, or mix two moves. Read `mod.rs` and `note.rs` before.
 
+use std::time::Duration;
+
 use super::Move;
 use super::copy::is_empty;
 use super::error::{MoveError, Role};
 use super::note::{self, Desk, Note, Stage};
 use super::patience::Side;
-use super::quiet::{LOOK_EVERY, Quiet};
+use super::quiet::Quiet;
 use crate::protocol::record::Session;
 use crate::store::{Closure, Gate, Store};
 
@@ -97,10 +99,8 @@ pub(super) async fn begin(desk: &mut Desk<'_>, from: &Side, to: &Side) -> Result
 async fn close_destination(desk: &mut Desk<'_>, from: &Side, to: &Side) -> Result<(), MoveError> {
     desk.hold().await?;
     desk.holding(to.set_gate(ARRIVING)).await??;
-    let quiet = Quiet::after_change(to, |_| true).await?;
-    while !quiet.is_over(to).await? {
-        desk.pause(LOOK_EVERY).await?;
-    }
+    let quiet = Quiet::after_change(to, |_| true, Duration::ZERO).await?;
+    desk.pause_until_over(&quiet).await?;
     let own = desk.session();
     let has_room = desk.holding(expect_room(from, to, Some(own))).await?;
     if let Err(MoveError::DestinationHoldsRecords | MoveError::NothingLives) = &has_room {

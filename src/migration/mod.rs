@@ -27,6 +27,8 @@
 //! least. So it is on the list, with a remaining time that ends no earlier than `s + t`, unless it ended in order,
 //! and whoever ends in order has stopped to claim before it says so. Whoever waits for the longest remaining
 //! time on that list has therefore waited until nobody is fresh. Heartbeats after the closing find it closed.
+//! A store that crashed, failed over or had its clock set may have lost sessions; so `session_ttl` is waited for
+//! in any case, and with it everybody whose heartbeat was sent before the closing, whatever the list says.
 //!
 //! *Copied.* A request whose first byte leaves had its claim in the source while its gateway was fresh, that is,
 //! before the quiet began. The pages are read again after that, and a record that stands meanwhile is in one of
@@ -98,6 +100,8 @@ pub struct Move {
     pub from: Arc<dyn Transfer>,
     /// Where they are to be.
     pub to: Arc<dyn Transfer>,
+    /// How long the sessions of the gateways on the source live.
+    pub session_ttl: Duration,
     /// How long owners may take to settle what is in flight when the source is closed.
     pub settle_timeout: Duration,
     /// Whether a destination that may evict claims is accepted.
@@ -207,7 +211,7 @@ impl Move {
         }
         let closed_at = Instant::now();
         tell(Step::SourceClosed);
-        await_gateways(&mut desk, from, tell).await?;
+        self.await_gateways(&mut desk, from, tell).await?;
         self.await_outcomes(&mut carrier, &mut known, &mut desk, &mut moved, tell).await?;
         drop(known);
         verify(&mut carrier, &mut desk, &mut moved, tell).await?;
@@ -216,6 +220,19 @@ impl Move {
         admission::open_destination(from, to).await?;
         moved.closed_for = closed_at.elapsed();
         Ok(Ended::Moved(moved))
+    }
+
+    /// Waits until no gateway can believe that it may claim in the source.
+    async fn await_gateways(
+        &self,
+        desk: &mut Desk<'_>,
+        from: &Side,
+        tell: &mut dyn FnMut(Step),
+    ) -> Result<(), MoveError> {
+        let own = desk.session();
+        let quiet = Quiet::after_change(from, |session| session != own, self.session_ttl).await?;
+        tell(Step::AwaitsGateways(quiet.unaware()));
+        desk.pause_until_over(&quiet).await
     }
 
     /// Copies what has changed until all that is in flight is settled, or the time for it is over.
@@ -274,21 +291,6 @@ async fn open_source(from: &Side, session: Session, tell: &mut dyn FnMut(Step)) 
     // A backup was closed before, and stays so.
     if from.gate().await? == LEFT {
         desk.holding(from.set_gate(Gate::Open)).await??;
-    }
-    Ok(())
-}
-
-/// Waits until no gateway can believe that it may claim in the source.
-async fn await_gateways(
-    desk: &mut Desk<'_>,
-    from: &Side,
-    tell: &mut dyn FnMut(Step),
-) -> Result<(), MoveError> {
-    let own = desk.session();
-    let quiet = Quiet::after_change(from, |session| session != own).await?;
-    tell(Step::AwaitsGateways(quiet.unaware()));
-    while !quiet.is_over(from).await? {
-        desk.pause(LOOK_EVERY).await?;
     }
     Ok(())
 }

@@ -151,10 +151,9 @@ impl<'s> Desk<'s> {
         source.call(|store| store.renew_session(session, RUN_TTL)).await?;
         desk.put(Record { session, ..desk.note.0.clone() }).await?;
         // It may have looked at the note right before, so it may write until its session ends.
-        let quiet = Quiet::after_change(source, |unaware| unaware == other && other != session).await?;
-        while !quiet.is_over(source).await? {
-            desk.pause(LOOK_EVERY).await?;
-        }
+        let is_other = |unaware| unaware == other && other != session;
+        let quiet = Quiet::after_change(source, is_other, Duration::ZERO).await?;
+        desk.pause_until_over(&quiet).await?;
         Ok(desk)
     }
 
@@ -204,6 +203,14 @@ impl<'s> Desk<'s> {
         self.hold().await
     }
 
+    /// Waits until nobody can be unaware of a change any more.
+    pub(super) async fn pause_until_over(&mut self, quiet: &Quiet) -> Result<(), MoveError> {
+        while !quiet.is_over() {
+            self.pause(LOOK_EVERY).await?;
+        }
+        Ok(())
+    }
+
     /// Says how far the move has come.
     ///
     /// Errors: `TakenAway`: another run has changed the note, and this one decides nothing any more.
@@ -246,23 +253,32 @@ impl<'s> Desk<'s> {
     }
 }
 
-/// Waits until the session of another run is gone.
+/// Waits until the session of another run has been gone for two of its heartbeats: the store may have lost it.
 ///
 /// Errors: it lives on.
 async fn await_end_of(source: &Side, other: Session, tell: &mut dyn FnMut(Step)) -> Result<(), MoveError> {
-    let give_up_at = Instant::now() + RUN_TTL * 2;
-    let mut is_told = false;
-    while source.call(|store| store.session_life(other)).await? == SessionLife::Alive {
-        if Instant::now() >= give_up_at {
-            return Err(MoveError::AnotherAtWork);
-        }
-        if !is_told {
-            tell(Step::AwaitsAnotherRun);
-            is_told = true;
+    let began = Instant::now();
+    let (mut gone_since, mut is_told) = (None, false);
+    loop {
+        match source.call(|store| store.session_life(other)).await? {
+            SessionLife::Dead => return Ok(()),
+            SessionLife::Absent => {
+                let since = *gone_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= RUN_TTL / 5 * 2 {
+                    return Ok(());
+                }
+            }
+            SessionLife::Alive if began.elapsed() >= RUN_TTL * 2 => return Err(MoveError::AnotherAtWork),
+            SessionLife::Alive => {
+                gone_since = None;
+                if !is_told {
+                    tell(Step::AwaitsAnotherRun);
+                    is_told = true;
+                }
+            }
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Ok(())
 }
 
 async fn read(side: &Side, key: &StorageKey) -> Result<Option<Note>, MoveError> {

@@ -167,6 +167,7 @@ pub(crate) fn plan(from: &Arc<Site>, to: &Arc<Site>) -> Move {
     Move {
         from: from.clone(),
         to: to.clone(),
+        session_ttl: Duration::from_secs(5),
         settle_timeout: Duration::from_secs(10),
         accept_eviction: false,
         accept_loss: false,
