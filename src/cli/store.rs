@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use crate::clock::monotonic;
 use crate::config::{self, ConfigProblems, StoreUrl};
@@ -29,8 +29,8 @@ pub enum StoreCommand {
 
 /// What a move can be told. Without `Debug`: a store's address may hold a password.
 #[derive(Args)]
-#[group(id = "source", required = true, multiple = false, args = ["from", "from_config"])]
-#[group(id = "target", multiple = false, args = ["to", "to_config"])]
+#[command(group = ArgGroup::new("source").args(["from", "from_config"]).required(true))]
+#[command(group = ArgGroup::new("target").args(["to", "to_config"]))]
 pub struct MigrateArgs {
     /// The store to move from
     #[arg(long, value_name = "URL", help = FROM_HELP)]

@@ -119,8 +119,10 @@ impl Sessions {
 
     /// The store knows this process to be alive and lets it claim nothing. What is in flight is settled.
     pub(super) fn turned_away(&self, closure: Closure) {
+        // Before the freshness ends, so that nobody takes this for a store that is out of reach.
+        let was_turned_away = self.is_turned_away.swap(true, Ordering::AcqRel);
         self.end();
-        if self.connected.send_replace(false) || !self.is_turned_away.swap(true, Ordering::AcqRel) {
+        if self.connected.send_replace(false) || !was_turned_away {
             let reason = closure.word();
             tracing::warn!(reason, "the store is closed for new claims: guarded requests are refused");
         }

@@ -29,7 +29,7 @@ const ARRIVING: StorageKey = StorageKey::from_bytes(*b"onceway store migrate: ar
 const KEEP_FOR: Duration = Duration::from_hours(90 * 24);
 
 /// How long a run may be silent before another takes its place.
-const RUN_TTL: Duration = Duration::from_secs(5);
+const RUN_TTL: Duration = Duration::from_secs(3);
 
 /// How far a move has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

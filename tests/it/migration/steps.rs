@@ -23,7 +23,7 @@ const ARRIVING: Gate = Gate::Closed(Closure::Arriving);
 async fn full() -> Sites {
     let sites = Sites::new();
     let mut phases: Vec<Phase> = EVERY_REASON.into_iter().map(unknown).collect();
-    phases.extend([Phase::InFlight, done_with("paid"), done_with(bytes_of(50_000)), done_without_body()]);
+    phases.extend([Phase::InFlight, done_with("paid"), done_with(bytes_of(2_000)), done_without_body()]);
     for phase in phases {
         sites.from.keep(&after(&a_claim(), phase)).await;
     }
