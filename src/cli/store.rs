@@ -253,7 +253,9 @@ fn told(step: Step) -> String {
         Step::SourceClosed => {
             "the source takes no new claims: guarded requests are refused from here".to_owned()
         }
-        Step::AwaitsGateways(0) => "no gateway lives on the source".to_owned(),
+        Step::AwaitsGateways(0) => {
+            "no gateway seems to live on the source; waiting for as long as one could go unnoticed".to_owned()
+        }
         Step::AwaitsGateways(count) => {
             format!("waiting until {count} gateways on the source have heard of it")
         }
