@@ -20,5 +20,6 @@ mod records;
 mod redis_store;
 mod redis_topology;
 mod road;
+mod sealed;
 mod servers;
 mod upstream;
