@@ -21,6 +21,7 @@ SELECT current_setting('server_version'), current_setting('server_version_num'):
 
 /// What the server said of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "settings of the server, each on or off by itself")]
 struct Deployment {
     version: String,
     version_number: i32,

@@ -304,10 +304,12 @@ impl Shared {
              WHERE current_setting('synchronous_commit') IN ('off', 'local'); \
              SET default_transaction_isolation = 'read committed'; \
              SET search_path = pg_catalog; \
-             SET statement_timeout = {patience}; \
+             SET statement_timeout = {}; \
              SET lock_timeout = {}; \
              SET idle_in_transaction_session_timeout = '10s'; \
              SET jit = off",
+            // The server says no before it is taken to be silent.
+            (patience * 3 / 4).max(1),
             (patience / 4).max(1)
         )
     }

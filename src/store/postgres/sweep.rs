@@ -94,7 +94,7 @@ impl Sweeper {
         if swept < SWEPT_MAX {
             self.page = end;
         }
-        if self.stretches % OTHERS_EVERY == 0 {
+        if self.stretches.is_multiple_of(OTHERS_EVERY) {
             for sql in [SWEEP_SESSIONS, SWEEP_WATCHES] {
                 self.link.ask_on(&at, sql, &[]).await?;
             }

@@ -92,14 +92,14 @@ impl Failure {
     /// Whether another connection may fare better.
     pub(super) fn breaks_connection(&self) -> bool {
         match self {
-            Self::Unreachable(_) => true,
+            // One that was lost ends by itself.
+            Self::Unreachable(_) | Self::Contended | Self::Crowded | Self::Unexpected(_) => false,
             Self::Refused(said) => {
                 // A server that became a replica; a connection whose statements somebody dropped or changed.
                 said.code == SqlState::READ_ONLY_SQL_TRANSACTION
                     || said.code == SqlState::INVALID_SQL_STATEMENT_NAME
                     || said.code == SqlState::FEATURE_NOT_SUPPORTED
             }
-            Self::Contended | Self::Crowded | Self::Unexpected(_) => false,
         }
     }
 

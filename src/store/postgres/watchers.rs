@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn a_key_is_read_back_from_its_hexadecimal_form() {
         let key = StorageKey::from_bytes(std::array::from_fn(|at| u8::try_from(at * 8).unwrap()));
-        let hex: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = key.to_string();
         assert_eq!(key_of_hex(&hex), Some(key));
         for text in ["", "0", "zz", &hex[1..], &hex[2..]] {
             assert_eq!(key_of_hex(text), None, "{text}");

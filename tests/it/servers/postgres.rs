@@ -41,28 +41,58 @@ impl PostgresServer {
     /// The server that tests share.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<PostgresServer> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| {
+            let mut server = Self::somewhere();
+            server.make_data();
+            // Never dropped by this process, hence removed by the guard, and the template with it.
+            copy(&server.data(), &server.template());
+            server.launch_somewhere();
+            server
+        })
     }
 
     /// Starts a server of its own.
     pub(crate) fn start() -> Self {
-        // Never dropped by this process where the server is shared, hence removed by the guard.
+        let mut server = Self::somewhere();
+        copy(&Self::shared().template(), &server.data());
+        server.launch_somewhere();
+        server
+    }
+
+    fn somewhere() -> Self {
         let dir = TempDir::new().unwrap().keep();
         give_away(&dir);
-        let server = Self { dir, port: free_port(), guard: None };
-        let initdb = as_server(&bin("initdb")).args(INITDB).arg("-D").arg(server.data()).output().unwrap();
+        Self { dir, port: 0, guard: None }
+    }
+
+    /// Another process may take the port between its choice and its use; then another is chosen.
+    fn launch_somewhere(&mut self) {
+        for _ in 0..5 {
+            self.port = free_port();
+            if self.has_launched() {
+                return;
+            }
+            self.release();
+        }
+        panic!("postgres did not start; its log:\n{}", self.log());
+    }
+
+    fn make_data(&self) {
+        let initdb = as_server(&bin("initdb")).args(INITDB).arg("-D").arg(self.data()).output().unwrap();
         assert!(initdb.status.success(), "{}", String::from_utf8_lossy(&initdb.stderr));
-        server.write("pg_hba.conf", HBA);
+        self.write("pg_hba.conf", HBA);
         let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        server.write("server.crt", &own.cert.pem());
-        server.write("server.key", &own.signing_key.serialize_pem());
-        let mut server = server;
-        server.launch();
-        server
+        self.write("server.crt", &own.cert.pem());
+        self.write("server.key", &own.signing_key.serialize_pem());
     }
 
     /// Starts again on the same port, with the data that reached the disk.
     pub(crate) fn launch(&mut self) {
+        assert!(self.has_launched(), "postgres did not start again; its log:\n{}", self.log());
+    }
+
+    /// Whether the port was free.
+    fn has_launched(&mut self) -> bool {
         let command = format!(
             "{} -D data -p {} {SETTINGS} >> log 2>&1 & pid=$!; read line; kill -QUIT $pid; wait $pid; \
              [ \"$line\" = keep ] || rm -rf '{}'",
@@ -70,6 +100,7 @@ impl PostgresServer {
             self.port,
             self.dir.display()
         );
+        let refused = self.log().matches(NO_PORT).count();
         let sh = as_server(Path::new("/bin/sh"))
             .args(["-c", &command])
             .current_dir(&self.dir)
@@ -78,12 +109,19 @@ impl PostgresServer {
             .stderr(Stdio::null())
             .spawn();
         self.guard = Some(sh.unwrap());
-        until("postgres is up", || self.is_up());
+        let is_refused = || self.log().matches(NO_PORT).count() > refused;
+        until("postgres is up", || self.is_up() || is_refused());
+        self.is_up()
     }
 
     /// Kills the server as a crash does, and waits until nothing is left of it.
     pub(crate) fn kill(&mut self) {
+        let children = self.children();
         self.signal("KILL");
+        // They notice that their parent is gone; a successor must not meet them.
+        until("its children have ended", || {
+            children.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+        });
         self.release();
     }
 
@@ -136,16 +174,16 @@ impl PostgresServer {
         client(&self.url()).await
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
     fn data(&self) -> PathBuf {
         self.dir.join("data")
+    }
+
+    fn template(&self) -> PathBuf {
+        self.dir.join("template")
     }
 
     fn is_up(&self) -> bool {
@@ -165,14 +203,15 @@ impl PostgresServer {
 
     /// To the postmaster and to every process it has.
     fn signal_all(&self, name: &str) {
-        let postmaster = self.pid();
-        let children = Command::new("pgrep").args(["-P", &postmaster.to_string()]).output().unwrap();
-        let children = String::from_utf8(children.stdout).unwrap();
-        let pids: Vec<u32> = children.lines().map(|line| line.parse().unwrap()).chain([postmaster]).collect();
-        // One may end between the look and the signal.
-        for pid in pids {
+        for pid in self.children().into_iter().chain([self.pid()]) {
+            // One may end between the look and the signal.
             Command::new("kill").args(["-s", name, &pid.to_string()]).stderr(Stdio::null()).status().unwrap();
         }
+    }
+
+    fn children(&self) -> Vec<u32> {
+        let found = Command::new("pgrep").args(["-P", &self.pid().to_string()]).output().unwrap();
+        String::from_utf8(found.stdout).unwrap().lines().map(|line| line.parse().unwrap()).collect()
     }
 
     /// Ends the guard, whose server has ended, and keeps the files.
@@ -239,7 +278,7 @@ pub(crate) async fn run(client: &Client, sql: &str) -> Option<String> {
     let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     messages.iter().rev().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-        _ => None,
+        SimpleQueryMessage::CommandComplete(_) | SimpleQueryMessage::RowDescription(_) | _ => None,
     })
 }
 
@@ -274,9 +313,12 @@ const INITDB: &[&str] = &[
 const HBA: &str = "host all guarded 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n\
                    host replication all 127.0.0.1/32 trust\n";
 
+/// What the server's log says when another process has its port.
+const NO_PORT: &str = "could not create any TCP/IP sockets";
+
 const SETTINGS: &str = "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off \
                         -c max_connections=300 -c shared_buffers=32MB -c ssl=on -c log_line_prefix='%d %a ' \
-                        -c max_wal_senders=4 -c hot_standby=on";
+                        -c hot_standby=on";
 
 fn bin(name: &str) -> PathBuf {
     let told = Command::new("pg_config").arg("--bindir").output().ok();
@@ -308,6 +350,12 @@ fn give_away(path: &Path) {
     if let Some((uid, gid)) = other_user() {
         chown(path, Some(uid), Some(gid)).unwrap();
     }
+}
+
+/// Copies a directory, whose files stay the server's.
+fn copy(from: &Path, to: &Path) {
+    let status = as_server(Path::new("/bin/cp")).arg("-r").args([from, to]).status().unwrap();
+    assert!(status.success(), "copy {}", from.display());
 }
 
 fn as_server(program: &Path) -> Command {
