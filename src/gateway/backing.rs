@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::sealing;
 use crate::config::{self, Secret, StoreUrl};
 use crate::ledger::Settings;
+use crate::store::codec::Codec;
 use crate::store::embedded::{self, EmbeddedStore};
 use crate::store::memory::MemoryStore;
 use crate::store::postgres::{self, PostgresStore};
@@ -77,6 +78,7 @@ impl Backing {
 /// Its codec has no keys: sealed records move as they are, and everything that a move writes for itself can be
 /// read by the next run, whether or not that is given the keys.
 pub async fn open_transfer(config: &config::Store) -> Result<Arc<dyn Transfer>, OpenError> {
+    let options = Options { codec: Codec::default(), ..options(config) };
     Ok(match &config.url {
         StoreUrl::Memory => return Err(OpenError::Memory),
         StoreUrl::Embedded(dir) => {
@@ -84,8 +86,8 @@ pub async fn open_transfer(config: &config::Store) -> Result<Arc<dyn Transfer>, 
             let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir));
             Arc::new(opening.await.map_err(OpenError::Panicked)??)
         }
-        StoreUrl::Redis(address) => Arc::new(RedisStore::connect(address.reveal(), &options(config))?),
-        StoreUrl::Postgres(address) => Arc::new(PostgresStore::connect(address.reveal(), &options(config))?),
+        StoreUrl::Redis(address) => Arc::new(RedisStore::connect(address.reveal(), &options)?),
+        StoreUrl::Postgres(address) => Arc::new(PostgresStore::connect(address.reveal(), &options)?),
     })
 }
 

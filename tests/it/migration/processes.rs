@@ -15,6 +15,7 @@ use onceway::store::redis::RedisStore;
 use onceway::store::transfer::Transfer;
 use onceway::store::{Closure, Gate as StoreGate, Store};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::harness::{Gate, Gateway, GatewayPlan, Reply, Upstream, post, until};
 use crate::records::{LONG, a_claim, after, done_with, some_key};
@@ -271,6 +272,21 @@ async fn records_move_from_a_file_to_redis_and_into_another_file() {
     assert_eq!(embedded.fetch(&key).await.unwrap(), Seen::Record(Box::new(done)));
     assert_eq!(embedded.gate().await.unwrap(), StoreGate::Open);
     assert_eq!(EmbeddedStore::open(&one).unwrap().gate().await.unwrap(), LEFT);
+}
+
+#[test]
+fn sealed_answers_move_without_their_keys_and_replay() {
+    let (from, to, upstream) = (RedisServer::start(), RedisServer::start(), service());
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("keys");
+    std::fs::write(&file, format!("{}{}\n", Uuid::new_v4().simple(), Uuid::new_v4().simple())).unwrap();
+    let line = format!("encryption_key_file = \"{}\"", file.display());
+    let old = sharing(&from.url(), &upstream).store_line(&line).start();
+    assert_eq!(old.ask(&post("/payments").key("k")).word().as_deref(), Some("executed"));
+    Tool::between(&from.url(), &to.url()).run(&[]);
+    let new = sharing(&to.url(), &upstream).store_line(&line).start();
+    let replay = new.ask(&post("/payments").key("k"));
+    assert_eq!((replay.word().as_deref(), &*replay.text()), (Some("replayed"), "k"));
 }
 
 #[test]
