@@ -16,7 +16,16 @@ use super::site::{Site, Sites, plan};
 use crate::records::{LONG, a_claim, after, done_with, some_key, some_session};
 
 const HISTORIES: u64 = 40;
-const KEYS: u64 = 40;
+
+/// How long a history takes, and how often a key becomes interesting that nobody asked for before.
+const HISTORY: Duration = Duration::from_mins(3);
+const NEW_KEY_EVERY: Duration = Duration::from_millis(250);
+
+/// So many keys are interesting at a time.
+const KEYS_AT_A_TIME: usize = 8;
+
+/// Enough for the longest delay at the end of a history.
+const KEYS_MAX: usize = 1000;
 const SESSION_TTL: Duration = Duration::from_secs(5);
 
 /// What the service has done, by key.
@@ -90,12 +99,14 @@ impl Gateway {
         }
     }
 
-    async fn serve(mut self, keys: Arc<Vec<StorageKey>>, until: Instant) {
-        while Instant::now() < until {
+    async fn serve(mut self, keys: Arc<Vec<StorageKey>>, began: Instant) {
+        while began.elapsed() < HISTORY {
             self.beat().await;
             for _ in 0..self.dice.roll(4) {
-                let at = usize::try_from(self.dice.roll(KEYS)).unwrap();
-                self.request(keys[at]).await;
+                let now = began.elapsed().as_millis() / NEW_KEY_EVERY.as_millis();
+                let interesting = &keys[usize::try_from(now).unwrap()..][..KEYS_AT_A_TIME];
+                let key = interesting[usize::try_from(self.dice.roll(8)).unwrap()];
+                self.request(key).await;
             }
         }
     }
@@ -104,15 +115,15 @@ impl Gateway {
 /// Plays one history; answers what the service did.
 async fn play(seed: u64) {
     let (sites, mut dice) = (Sites::new(), Dice(seed));
-    let keys: Arc<Vec<StorageKey>> = Arc::new((0..KEYS).map(|_| some_key()).collect());
+    let keys: Arc<Vec<StorageKey>> = Arc::new((0..KEYS_MAX).map(|_| some_key()).collect());
     let effects = Effects::default();
     sites.from.keep(&after(&a_claim(), done_with("old"))).await;
-    let end = Instant::now() + Duration::from_mins(3);
+    let began = Instant::now();
     let mut fleet = JoinSet::new();
     let mut start = |store: &Arc<Site>, dice: Dice| {
         let (store, session, effects) = (store.clone(), some_session(), effects.clone());
         let gateway = Gateway { store, session, fresh_until: None, dice, effects };
-        fleet.spawn(gateway.serve(keys.clone(), end));
+        fleet.spawn(gateway.serve(keys.clone(), began));
     };
     for number in 1..=3 {
         start(&sites.from, Dice(seed ^ (number << 40)));

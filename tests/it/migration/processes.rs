@@ -66,7 +66,7 @@ impl Tool {
     fn run_and_kill_after(&self, lines: usize) {
         let mut child = self.command(&[]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let progress = BufReader::new(child.stderr.take().unwrap()).lines();
-        drop(progress.take(lines).count());
+        assert_eq!(progress.take(lines).count(), lines, "it ended by itself");
         kill(&mut child);
     }
 }
