@@ -28,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["protocol"]),
     ("store", &["protocol", "clock"]),
     ("ledger", &["protocol", "clock", "store"]),
+    ("migration", &["protocol", "clock", "store"]),
     ("upstream", &["config"]),
     ("telemetry", &["protocol", "clock", "config"]),
     ("proxy", &["protocol", "clock", "config", "ledger", "upstream", "telemetry"]),
@@ -48,7 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
-    ("cli", &["protocol", "config", "store", "gateway"]),
+    ("cli", &["protocol", "clock", "config", "store", "migration", "gateway"]),
     ("main", &["config", "telemetry", "gateway", "cli"]),
 ];
 
@@ -58,7 +59,7 @@ const ANYWHERE: &[&str] = &["src/"];
 /// Each outside crate and the paths below which it may be named.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("async_trait", &["src/store/"]),
-    ("aws_lc_rs", &["src/protocol/", "src/store/codec/"]),
+    ("aws_lc_rs", &["src/migration/", "src/protocol/", "src/store/codec/"]),
     ("bytes", ANYWHERE),
     ("bytesize", &["src/config/units.rs"]),
     ("clap", &["src/cli/", "src/main.rs"]),
@@ -96,6 +97,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "src/gateway",
             "src/ledger/",
             "src/main.rs",
+            "src/migration/",
             "src/proxy/",
             "src/server/",
             "src/store/",
@@ -133,7 +135,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("tracing_appender", &["src/telemetry/log.rs"]),
     ("tracing_subscriber", &["src/config/terms.rs", "src/telemetry/log.rs"]),
     ("url", &["src/cli/demo", "src/config/address.rs"]),
-    ("uuid", &["src/cli/demo", "src/ledger/", "src/proxy/respond.rs", "src/telemetry/"]),
+    ("uuid", &["src/cli/demo", "src/ledger/", "src/migration/", "src/proxy/respond.rs", "src/telemetry/"]),
     ("zeroize", &["src/config/", "src/store/codec/seal.rs"]),
     ("zstd", &["src/store/codec/compress.rs"]),
 ];
