@@ -133,6 +133,10 @@ pub async fn start(config: Config) -> Result<Running, GatewayError> {
         async move { stopping.run_until_cancelled(vetting.keep()).await }
     });
     let backing = Arc::new(backing);
+    running.chores.spawn({
+        let (stopping, backing, config) = (running.stop.connections.clone(), backing.clone(), config.clone());
+        async move { stopping.run_until_cancelled(backing.keep_backups(&config.store)).await }
+    });
     for number in 0..config.server.threads {
         running.workers.push(worker::spawn(number, &running, &listener, &backing, &upstreams)?);
     }

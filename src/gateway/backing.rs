@@ -1,7 +1,8 @@
 //! From a store's address to handles on it.
 //!
-//! The embedded stores are opened once and shared by all workers; a Redis handle belongs to the runtime it
-//! was made in, so each worker makes its own.
+//! The embedded stores are opened once and shared by all workers, and so is a PostgreSQL handle, which does more
+//! with one statement the more callers share it. A Redis handle belongs to the runtime it was made in, so each
+//! worker makes its own.
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::store::{Options, Store};
 /// A store, opened.
 pub(super) enum Backing {
     Shared(Arc<dyn Store>),
+    Embedded(Arc<EmbeddedStore>),
     Redis { address: Secret, options: Options },
 }
 
@@ -55,7 +57,7 @@ impl Backing {
                 let dir = dir.clone();
                 let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir));
                 let store = opening.await.map_err(OpenError::Panicked)??;
-                Self::Shared(Arc::new(store.with_codec(sealing::codec(config))))
+                Self::Embedded(Arc::new(store.with_codec(sealing::codec(config))))
             }
             StoreUrl::Redis(address) => Self::Redis { address: address.clone(), options: options(config) },
             StoreUrl::Postgres(address) => {
@@ -68,8 +70,21 @@ impl Backing {
     pub(super) fn handle(&self) -> Result<Arc<dyn Store>, OpenError> {
         Ok(match self {
             Self::Shared(store) => Arc::clone(store),
+            Self::Embedded(store) => Arc::<EmbeddedStore>::clone(store),
             Self::Redis { address, options } => Arc::new(RedisStore::connect(address.reveal(), options)?),
         })
+    }
+
+    /// Takes the backups that the configuration asks for; never returns where it asks for some. Only the
+    /// embedded store has backups of its own making.
+    pub(super) async fn keep_backups(&self, config: &config::Store) {
+        match (self, &config.backup) {
+            (Self::Embedded(store), Some(backup)) => store.keep_backups(&backup.dir, backup.every).await,
+            (Self::Shared(_) | Self::Redis { .. }, Some(_)) => {
+                tracing::warn!("store.backup_dir is for file: stores only: no backups are taken");
+            }
+            (_, None) => {}
+        }
     }
 }
 

@@ -169,3 +169,29 @@ fn inode(file: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(file).unwrap().ino()
 }
+
+#[test]
+fn a_backup_that_a_gateway_took_is_restored_by_a_move_and_replays_what_it_knew() {
+    let (upstream, places) = (Upstream::of_payments(), TempDir::new().unwrap());
+    let place = |name: &str| places.path().join(name);
+    let on = |name: &str| GatewayPlan::before(&upstream).store(&format!("file:{}", place(name).display()));
+    let backed_up = on("store").store_line(&format!("backup_dir = \"{}\"", place("backup").display()));
+    let mut gateway = backed_up.store_line("backup_every = \"1s\"").start();
+    gateway.ask(&post("/payments").key("k"));
+    let file = place("backup").join("onceway.redb");
+    // The one that is under way may have begun before the payment.
+    for _ in 0..2 {
+        let before = file.exists().then(|| inode(&file));
+        until("another backup is taken", || file.exists() && Some(inode(&file)) != before);
+    }
+    gateway.kill();
+    let mut restore = std::process::Command::new(env!("CARGO_BIN_EXE_onceway"));
+    restore
+        .args(["store", "migrate", "--accept-loss", "--from"])
+        .arg(format!("file:{}", place("backup").display()));
+    let restored = restore.arg("--to").arg(format!("file:{}", place("restored").display())).output().unwrap();
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    let replay = on("restored").start().ask(&post("/payments").key("k"));
+    assert_eq!((replay.text(), replay.word().as_deref()), ("payment 1".into(), Some("replayed")));
+    assert_eq!(upstream.executions(), 1);
+}
