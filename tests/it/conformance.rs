@@ -15,6 +15,9 @@ use onceway::store::{Options, SessionLife, Store, Swapped};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use crate::linearizability::{
+    calls_on_a_few_keys_take_effect_one_at_a_time, calls_on_one_key_take_effect_one_at_a_time,
+};
 use crate::records::{
     EVERY_REASON, LONG, a_claim, after, bytes_of, done_with, done_without_body, eventually, some_key,
     some_session, unknown,
@@ -24,7 +27,7 @@ use crate::servers::redis::RedisServer;
 const SHORT: Duration = Duration::from_millis(60);
 
 /// Something to test: a store, and whatever it stands on.
-trait Bench: Sized {
+pub(crate) trait Bench: Sized {
     async fn set_up() -> Self;
 
     fn store(&self) -> Arc<dyn Store>;
@@ -395,4 +398,6 @@ for_every_store!([
     another_handle_sees_the_same_records_and_sessions,
     a_call_whose_future_is_dropped_harms_no_other,
     a_store_that_runs_answers_a_ping_and_says_what_it_is,
+    calls_on_one_key_take_effect_one_at_a_time,
+    calls_on_a_few_keys_take_effect_one_at_a_time,
 ]);

@@ -14,6 +14,7 @@ mod demo;
 mod embedded_store;
 mod harness;
 mod ledger;
+mod linearizability;
 mod records;
 mod redis_store;
 mod road;
