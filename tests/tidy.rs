@@ -48,7 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
-    ("cli", &["protocol", "config", "gateway"]),
+    ("cli", &["protocol", "config", "store", "gateway"]),
     ("main", &["config", "telemetry", "gateway", "cli"]),
 ];
 

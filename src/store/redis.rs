@@ -8,6 +8,7 @@
 //! {namespace}:r:{key}   a record as in codec.rs; its body too if that is small
 //! {namespace}:b:{key}   the body, if it is larger; written and removed with its record
 //! {namespace}:s:session a session that lives
+//! {namespace}:gate      why no new claims are taken, or nothing
 //! {namespace}:w:{key}   the channel on which changes of a record are told
 //! ```
 //!
@@ -17,15 +18,19 @@
 mod deployment;
 mod link;
 mod scripts;
+mod transfer;
 mod watchers;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, Value};
+use redis::{
+    Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion, Value,
+};
 use tokio::task::JoinSet;
 
 use self::link::{Link, Purpose};
@@ -64,7 +69,7 @@ pub struct RedisStore {
     codec: Codec,
     namespace: String,
     address: String,
-    scripts: Scripts,
+    scripts: Arc<Scripts>,
     small: Link,
     bulk: Link,
     watch_link: Link,
@@ -109,7 +114,7 @@ impl RedisStore {
             codec: options.codec.clone(),
             namespace: options.namespace.clone(),
             address,
-            scripts: Scripts::new(),
+            scripts: Arc::new(Scripts::new()),
             small,
             bulk,
             watch_link,
@@ -187,6 +192,10 @@ impl RedisStore {
         format!("{}:w:{{{key}}}", self.namespace)
     }
 
+    fn gate_key(&self) -> String {
+        format!("{}:gate", self.namespace)
+    }
+
     fn session_key(&self, session: Session) -> String {
         format!("{}:s:{:032x}", self.namespace, u128::from_be_bytes(session.0))
     }
@@ -252,10 +261,17 @@ impl Store for RedisStore {
     }
 
     async fn renew_session(&self, session: Session, ttl: Duration) -> Result<Gate, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("SET").arg(self.session_key(session)).arg("").arg("PX").arg(millis(ttl));
-        self.small.ask(&command).await?;
-        Ok(Gate::Open)
+        // One process serves a connection's commands in their order, so the gate is read after the session
+        // is written.
+        let mut commands = Pipeline::with_capacity(2);
+        commands.cmd("SET").arg(self.session_key(session)).arg("").arg("PX").arg(millis(ttl));
+        commands.cmd("GET").arg(self.gate_key());
+        let mut answers = self.small.ask_all(&commands).await?.into_iter();
+        let (Some(written), Some(word)) = (answers.next(), answers.next()) else {
+            return Err(unexpected("SET"));
+        };
+        written?;
+        Ok(Gate::of_word(optional_bytes("GET", word?)?.as_deref()))
     }
 
     async fn end_session(&self, session: Session) -> Result<(), StoreError> {

@@ -17,6 +17,7 @@ mod ledger;
 mod linearizability;
 mod records;
 mod redis_store;
+mod redis_topology;
 mod road;
 mod servers;
 mod upstream;

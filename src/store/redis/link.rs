@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, PushInfo, PushKind, RedisError, ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, PushInfo, PushKind, RedisError, ServerErrorKind,
+    Value,
 };
 use tokio::sync::{Notify, watch};
 
@@ -114,6 +115,19 @@ impl Link {
         let mut at = self.connected().await?;
         let answer = command.query_async(&mut at.connection).await;
         answer.map_err(|error| self.judge(error, at.generation))
+    }
+
+    /// Sends commands in one piece: they reach the server in their order, and nothing comes between them on
+    /// this connection. Each has an answer of its own.
+    pub(super) async fn ask_all(
+        &self,
+        commands: &Pipeline,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let mut at = self.connected().await?;
+        let answers = at.connection.send_packed_commands(commands, 0, commands.len()).await;
+        let answers = answers.map_err(|error| self.judge(error, at.generation))?;
+        let judged = |answer: Value| answer.extract_error().map_err(|error| self.judge(error, at.generation));
+        Ok(answers.into_iter().map(judged).collect())
     }
 
     /// Runs a script by its hash, and by its text when the server has forgotten it.
