@@ -5,13 +5,14 @@
 //! not know what a record means.
 
 mod tables;
+mod transfer;
 mod writer;
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use redb::{Database, DatabaseError};
 use tokio::sync::Semaphore;
 
-use self::tables::StoreClock;
+use self::tables::{Failure, StoreClock};
 use self::writer::Writer;
 use super::codec::Codec;
 use super::durability::Durability;
@@ -52,6 +53,8 @@ pub struct EmbeddedStore {
     clock: StoreClock,
     readers: Arc<Semaphore>,
     sessions: OwnSessions,
+    /// As the file says, so that a heartbeat need not read it.
+    gate: Arc<Mutex<Gate>>,
     writer: Writer,
 }
 
@@ -109,19 +112,24 @@ impl EmbeddedStore {
         };
         sync_directory(dir).map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
         match tables::prepare(&database).map_err(|failure| broken(Box::new(failure)))? {
-            Ok(clock) => Self::over(database, clock, path.clone()).map_err(|error| broken(Box::new(error))),
+            Ok(clock) => Self::over(database, clock, path.clone()).map_err(broken),
             Err(found) => {
-                Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: tables::FILE_FORMAT })
+                Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: tables::NEWEST_FORMAT })
             }
         }
     }
 
-    fn over(database: Database, clock: StoreClock, path: PathBuf) -> io::Result<Self> {
+    fn over(
+        database: Database,
+        clock: StoreClock,
+        path: PathBuf,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let gate = Arc::new(Mutex::new(tables::gate(&database)?));
         let database = Arc::new(database);
         let writer = Writer::start(database.clone(), clock)?;
         let readers = Arc::new(Semaphore::new(READERS_MAX));
         let sessions = OwnSessions::default();
-        Ok(Self { codec: Codec::default(), path, database, clock, readers, sessions, writer })
+        Ok(Self { codec: Codec::default(), path, database, clock, readers, sessions, gate, writer })
     }
 
     /// The same store, writing and reading with `codec`.
@@ -133,17 +141,40 @@ impl EmbeddedStore {
     /// Reads what is committed under `key`, on a thread that may block: a page that is not in memory is
     /// read from the disk, and a large answer is copied.
     async fn read(&self, key: StorageKey) -> Result<Option<Bytes>, StoreError> {
+        self.look(move |database, now| tables::read(database, &key, now)).await
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Database, u64) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let permit = self.readers.clone().acquire_owned().await;
         let (database, now) = (self.database.clone(), self.clock.now());
-        let reading = tokio::task::spawn_blocking(move || {
-            let stands = tables::read(&database, &key, now);
+        let looking = tokio::task::spawn_blocking(move || {
+            let found = look(&database, now);
             drop(permit);
-            stands
+            found
         });
-        match reading.await {
-            Ok(stands) => stands.map_err(|failure| StoreError::Engine(Box::new(failure))),
+        match looking.await {
+            Ok(found) => found.map_err(|failure| StoreError::Engine(Box::new(failure))),
             Err(died) => Err(StoreError::Engine(Box::new(died))),
         }
+    }
+
+    /// Takes the gate from the file. The lock is held meanwhile, so that of two who changed it the later
+    /// one is remembered.
+    async fn read_gate_again(&self) -> Result<(), StoreError> {
+        let gate = Arc::clone(&self.gate);
+        let look = move |database: &Database, _now| {
+            let mut remembered = gate.lock().unwrap_or_else(PoisonError::into_inner);
+            *remembered = tables::gate(database)?;
+            Ok(())
+        };
+        self.look(look).await
+    }
+
+    fn gate_in_memory(&self) -> Gate {
+        *self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -182,7 +213,7 @@ impl Store for EmbeddedStore {
 
     async fn renew_session(&self, session: Session, _ttl: Duration) -> Result<Gate, StoreError> {
         self.sessions.register(session);
-        Ok(Gate::Open)
+        Ok(self.gate_in_memory())
     }
 
     async fn end_session(&self, session: Session) -> Result<(), StoreError> {

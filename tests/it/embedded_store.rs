@@ -10,7 +10,8 @@ use std::time::Duration;
 use onceway::protocol::record::{Phase, Seen};
 use onceway::protocol::scope::StorageKey;
 use onceway::store::embedded::{EmbeddedStore, OpenError};
-use onceway::store::{SessionLife, Store, Swapped};
+use onceway::store::transfer::{Cursor, Moved, Transfer};
+use onceway::store::{Closure, Gate, SessionLife, Store, StoreError, Swapped};
 use redb::{Database, ReadableTable, TableDefinition};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -170,10 +171,11 @@ async fn a_store_of_a_newer_format_is_refused() {
     drop(EmbeddedStore::open(dir.path()).unwrap());
     by_hand(dir.path(), |transaction| {
         let mut meta = transaction.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap();
-        meta.insert("format", 2).unwrap();
+        meta.insert("format", 3).unwrap();
     });
     let error = EmbeddedStore::open(dir.path()).unwrap_err();
-    assert!(matches!(error, OpenError::NewerFormat { found: 2, known: 1, .. }));
+    assert!(matches!(error, OpenError::NewerFormat { found: 3, known: 2, .. }));
+    assert!(error.to_string().ends_with("its format is 3, this version reads up to 2"));
 }
 
 #[tokio::test]
@@ -211,6 +213,112 @@ async fn a_damaged_record_is_unreadable_and_never_absent() {
     assert_eq!(store.fetch(&key).await.unwrap(), Seen::Unreadable);
     assert_eq!(store.insert(&key, &a_claim(), LONG).await.unwrap(), Seen::Unreadable);
     assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Changed);
+}
+
+#[tokio::test]
+async fn pages_hold_every_record_once_in_the_order_of_keys() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    for _ in 0..23 {
+        store.insert(&some_key(), &a_claim(), LONG).await.unwrap();
+    }
+    store.insert(&some_key(), &a_claim(), Duration::ZERO).await.unwrap();
+    let keys: Vec<StorageKey> = all_of(&store, 5).await.into_iter().map(|moved| moved.key).collect();
+    assert_eq!(keys.len(), 23, "and not the one that has expired");
+    assert!(keys.is_sorted());
+}
+
+#[tokio::test]
+async fn what_is_put_is_as_it_was_in_the_store_it_came_from() {
+    let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (from, to) = (EmbeddedStore::open(here.path()).unwrap(), EmbeddedStore::open(there.path()).unwrap());
+    let (key, claim) = (some_key(), a_claim());
+    let done = after(&claim, done_with(bytes_of(30_000)));
+    from.insert(&key, &done, LONG).await.unwrap();
+    to.insert(&key, &claim, LONG).await.unwrap();
+    to.put(all_of(&from, 100).await).await.unwrap();
+    assert_eq!(to.fetch(&key).await.unwrap(), Seen::Record(Box::new(done)));
+    let moved = all_of(&to, 100).await;
+    assert!(moved.len() == 1 && moved[0].keep_for <= LONG && moved[0].keep_for > LONG / 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_moved_and_is_not_absent_there_either() {
+    let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (torn, short) = (some_key(), some_key());
+    let from = EmbeddedStore::open(here.path()).unwrap();
+    from.insert(&torn, &after(&a_claim(), done_with("paid")), LONG).await.unwrap();
+    drop(from);
+    by_hand(here.path(), |transaction| {
+        let table = TableDefinition::<&[u8; 32], &[u8]>::new("records");
+        let mut records = transaction.open_table(table).unwrap();
+        let value = records.get(torn.as_bytes()).unwrap().unwrap().value().to_vec();
+        records.insert(torn.as_bytes(), &value[..value.len() - 1]).unwrap();
+        records.insert(short.as_bytes(), b"short".as_slice()).unwrap();
+    });
+    let to = EmbeddedStore::open(there.path()).unwrap();
+    to.put(all_of(&EmbeddedStore::open(here.path()).unwrap(), 100).await).await.unwrap();
+    assert_eq!(to.fetch(&torn).await.unwrap(), Seen::Unreadable);
+    assert_eq!(to.fetch(&short).await.unwrap(), Seen::Unreadable);
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_store_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let page = store.page(Some(Cursor(b"42".to_vec())), 10).await;
+    assert!(matches!(page, Err(StoreError::Refused(_))));
+}
+
+#[tokio::test]
+async fn a_closed_gate_outlives_the_process_and_is_told_by_the_heartbeat() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.renew_session(some_session(), LONG).await.unwrap(), Gate::Open);
+    for (_, closure) in Closure::WORDS {
+        store.set_gate(Gate::Closed(closure)).await.unwrap();
+        assert_eq!(store.renew_session(some_session(), LONG).await.unwrap(), Gate::Closed(closure));
+    }
+    drop(store);
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.gate().await.unwrap(), Gate::Closed(Closure::Backup));
+    assert_eq!(store.renew_session(some_session(), LONG).await.unwrap(), Gate::Closed(Closure::Backup));
+}
+
+#[tokio::test]
+async fn a_version_that_knows_no_gate_refuses_a_closed_file_and_reads_one_that_was_opened_again() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.set_gate(Gate::Closed(Closure::Leaving)).await.unwrap();
+    drop(store);
+    assert_eq!(format_of(dir.path()), 2);
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.set_gate(Gate::Open).await.unwrap();
+    assert_eq!(store.gate().await.unwrap(), Gate::Open);
+    drop(store);
+    assert_eq!(format_of(dir.path()), 1);
+}
+
+async fn all_of(store: &EmbeddedStore, most: usize) -> Vec<Moved> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.page(after, most).await.unwrap();
+        assert!(page.records.len() <= most);
+        all.extend(page.records);
+        after = page.next;
+        if after.is_none() {
+            return all;
+        }
+    }
+}
+
+fn format_of(dir: &Path) -> u64 {
+    let mut format = 0;
+    by_hand(dir, |transaction| {
+        let meta = transaction.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap();
+        format = meta.get("format").unwrap().unwrap().value();
+    });
+    format
 }
 
 fn by_hand(dir: &Path, change: impl FnOnce(&redb::WriteTransaction)) {

@@ -8,9 +8,17 @@
 //! meta      "format", "clock"              → u64
 //! ```
 //!
+//! Format 2 is a file that takes no new claims. It has one table more, and is written only while the gate
+//! is closed, so that a version that knows no gate refuses the file instead of claiming in it:
+//!
+//! ```text
+//! words     "gate"                         → why the file takes no claims, as in Closure::WORDS
+//! ```
+//!
 //! Moments are milliseconds of the store's own clock, [`StoreClock`]. Must not know threads or futures.
 //! Read `../codec.rs` before, `writer.rs` after.
 
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -19,20 +27,28 @@ use redb::{
     StorageError, Table, TableDefinition, TableError, TransactionError, WriteTransaction,
 };
 
-use super::super::Swapped;
 use super::super::codec::{self, Encoded};
+use super::super::{Gate, Swapped};
 use crate::clock;
 use crate::protocol::record::{UnixMillis, Version};
 use crate::protocol::scope::StorageKey;
 
-/// The format this version writes, and the newest it reads.
-pub(super) const FILE_FORMAT: u64 = 1;
+/// The newest format this version reads.
+pub(super) const NEWEST_FORMAT: u64 = 2;
+
+/// The format of a file that takes claims.
+const FORMAT_OPEN: u64 = 1;
+
+/// The format of a file that takes none.
+const FORMAT_CLOSED: u64 = 2;
 
 const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
 const EXPIRIES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinition::new("expiries");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_CLOCK: &str = "clock";
+const WORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("words");
+const WORD_GATE: &str = "gate";
 
 const EXPIRY_LEN: usize = 8;
 
@@ -78,13 +94,13 @@ pub(super) fn prepare(database: &Database) -> Result<Result<StoreClock, u64>, Fa
     let transaction = begin(database)?;
     let store_clock = {
         let mut meta = transaction.open_table(META)?;
-        let format = meta.get(META_FORMAT)?.map_or(FILE_FORMAT, |found| found.value());
-        if format > FILE_FORMAT {
+        let format = meta.get(META_FORMAT)?.map_or(FORMAT_OPEN, |found| found.value());
+        if format > NEWEST_FORMAT {
             return Ok(Err(format));
         }
         let last_seen = meta.get(META_CLOCK)?.map_or(0, |found| found.value());
         let store_clock = StoreClock::from(clock::unix_millis(), last_seen);
-        meta.insert(META_FORMAT, FILE_FORMAT)?;
+        meta.insert(META_FORMAT, format)?;
         meta.insert(META_CLOCK, store_clock.now())?;
         transaction.open_table(RECORDS)?;
         transaction.open_table(EXPIRIES)?;
@@ -109,6 +125,69 @@ pub(super) fn read(database: &Database, key: &StorageKey, now: u64) -> Result<Op
     Ok(stands.and_then(|value| live(value.value(), now).map(Bytes::copy_from_slice)))
 }
 
+/// Answers whether the file takes new claims, as committed.
+pub(super) fn gate(database: &Database) -> Result<Gate, Failure> {
+    let words = match database.begin_read()?.open_table(WORDS) {
+        Ok(words) => words,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Gate::Open),
+        Err(other) => return Err(other.into()),
+    };
+    let word = words.get(WORD_GATE)?;
+    Ok(Gate::of_word(word.as_ref().map(AccessGuard::value)))
+}
+
+/// Writes into the file whether it takes new claims.
+pub(super) fn keep_gate(transaction: &WriteTransaction, gate: Gate) -> Result<(), Failure> {
+    let format = match gate {
+        Gate::Open => {
+            transaction.delete_table(WORDS)?;
+            FORMAT_OPEN
+        }
+        Gate::Closed(closure) => {
+            transaction.open_table(WORDS)?.insert(WORD_GATE, closure.word().as_bytes())?;
+            FORMAT_CLOSED
+        }
+    };
+    transaction.open_table(META)?.insert(META_FORMAT, format)?;
+    Ok(())
+}
+
+/// A record as it stands in the file.
+pub(super) struct Standing {
+    pub(super) key: StorageKey,
+    /// Whole, as in codec.rs.
+    pub(super) record: Bytes,
+    /// What is left of its time; none for what is too short to hold an expiry, which stands for ever.
+    pub(super) keep_for: Option<Duration>,
+}
+
+/// Answers the records after `after` in the order of keys that have not expired by `now`, and the key at
+/// which it stopped, if it did: having looked at `most` records, or having read `bytes_max` bytes.
+pub(super) fn page(
+    database: &Database,
+    after: Option<&StorageKey>,
+    most: usize,
+    bytes_max: usize,
+    now: u64,
+) -> Result<(Vec<Standing>, Option<StorageKey>), Failure> {
+    let records = database.begin_read()?.open_table(RECORDS)?;
+    let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    for (looked_at, entry) in records.range::<&[u8; 32]>((from, Bound::Unbounded))?.enumerate() {
+        let (key, value) = entry?;
+        let (key, value) = (StorageKey::from_bytes(*key.value()), value.value());
+        if let Some(record) = live(value, now) {
+            bytes += record.len();
+            let keep_for = expiry_of(value).map(|expiry| Duration::from_millis(expiry - now));
+            page.push(Standing { key, record: Bytes::copy_from_slice(record), keep_for });
+        }
+        if looked_at + 1 >= most || bytes >= bytes_max {
+            return Ok((page, Some(key)));
+        }
+    }
+    Ok((page, None))
+}
+
 /// Whether something has expired by `now` and can be swept.
 pub(super) fn has_expired(database: &Database, now: u64) -> Result<bool, Failure> {
     let expiries = database.begin_read()?.open_table(EXPIRIES)?;
@@ -118,9 +197,9 @@ pub(super) fn has_expired(database: &Database, now: u64) -> Result<bool, Failure
 
 /// The tables within one write transaction.
 pub(super) struct Tables<'t> {
+    transaction: &'t WriteTransaction,
     records: Table<'t, &'static [u8; 32], &'static [u8]>,
     expiries: Table<'t, (u64, &'static [u8; 32]), ()>,
-    meta: Table<'t, &'static str, u64>,
     now: u64,
     changed: bool,
 }
@@ -128,9 +207,9 @@ pub(super) struct Tables<'t> {
 impl<'t> Tables<'t> {
     pub(super) fn open(transaction: &'t WriteTransaction, now: u64) -> Result<Self, Failure> {
         Ok(Self {
+            transaction,
             records: transaction.open_table(RECORDS)?,
             expiries: transaction.open_table(EXPIRIES)?,
-            meta: transaction.open_table(META)?,
             now,
             changed: false,
         })
@@ -197,8 +276,24 @@ impl<'t> Tables<'t> {
 
     /// Writes the time down, so that the next run does not begin before it.
     pub(super) fn keep_clock(&mut self) -> Result<(), Failure> {
-        self.meta.insert(META_CLOCK, self.now)?;
+        self.transaction.open_table(META)?.insert(META_CLOCK, self.now)?;
         Ok(())
+    }
+
+    /// Writes down whether the file takes new claims.
+    pub(super) fn keep_gate(&mut self, gate: Gate) -> Result<(), Failure> {
+        self.changed = true;
+        keep_gate(self.transaction, gate)
+    }
+
+    /// Puts a record under `key`, whatever stands there.
+    pub(super) fn replace(
+        &mut self,
+        key: &StorageKey,
+        encoded: &Encoded,
+        keep_for: Duration,
+    ) -> Result<(), Failure> {
+        self.put(key, encoded, keep_for)
     }
 
     fn compare(&self, key: &StorageKey, seen: Version) -> Result<Swapped, Failure> {
