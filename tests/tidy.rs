@@ -58,7 +58,7 @@ const ANYWHERE: &[&str] = &["src/"];
 /// Each outside crate and the paths below which it may be named.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("async_trait", &["src/store/"]),
-    ("aws_lc_rs", &["src/protocol/"]),
+    ("aws_lc_rs", &["src/protocol/", "src/store/codec/"]),
     ("bytes", ANYWHERE),
     ("bytesize", &["src/config/units.rs"]),
     ("clap", &["src/cli/", "src/main.rs"]),
@@ -74,12 +74,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("hyper_util", &["src/admin/", "src/cli/demo", "src/proxy/", "src/server/", "src/upstream/"]),
     ("jsonptr", &["src/config/terms.rs"]),
     ("mimalloc", &["src/main.rs"]),
-    ("postcard", &["src/store/codec.rs"]),
+    ("postcard", &["src/store/codec/meta.rs"]),
     ("quick_cache", &["src/ledger/answers.rs"]),
     ("redb", &["src/store/embedded.rs", "src/store/embedded/"]),
     ("redis", &["src/store/redis.rs", "src/store/redis/"]),
     ("rustls", &["src/upstream/"]),
-    ("serde", &["src/cli/demo", "src/proxy/canonical.rs", "src/store/codec.rs"]),
+    ("serde", &["src/cli/demo", "src/proxy/canonical.rs", "src/store/codec/meta.rs"]),
     ("serde_json", &["src/cli/demo", "src/proxy/"]),
     ("sfv", &["src/protocol/key.rs"]),
     ("socket2", &["src/server/", "src/store/redis.rs", "src/upstream/connection.rs"]),
@@ -129,7 +129,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["src/config/terms.rs", "src/telemetry/log.rs"]),
     ("url", &["src/cli/demo", "src/config/address.rs"]),
     ("uuid", &["src/cli/demo", "src/ledger/", "src/proxy/respond.rs", "src/telemetry/"]),
-    ("zeroize", &["src/config/"]),
+    ("zeroize", &["src/config/", "src/store/codec/seal.rs"]),
+    ("zstd", &["src/store/codec/compress.rs"]),
 ];
 
 /// Where status codes are chosen.
