@@ -39,16 +39,16 @@ fn plan() -> Plan {
     }
 }
 
-pub(crate) async fn calls_on_one_key_take_effect_one_at_a_time(bench: &(impl Bench + Sync)) {
+pub(crate) async fn calls_on_one_key_take_effect_one_at_a_time(bench: &impl Bench) {
     let plan = Plan { keys: 1, calls_per_caller: 25, ..plan() };
     play(bench, &plan).await;
 }
 
-pub(crate) async fn calls_on_a_few_keys_take_effect_one_at_a_time(bench: &(impl Bench + Sync)) {
+pub(crate) async fn calls_on_a_few_keys_take_effect_one_at_a_time(bench: &impl Bench) {
     play(bench, &plan()).await;
 }
 
-async fn play(bench: &(impl Bench + Sync), plan: &Plan) {
+async fn play(bench: &impl Bench, plan: &Plan) {
     let history = History::new(plan);
     history.play(plan, &|| bench.another(), || ());
     history.close(&bench.store()).await;
