@@ -78,6 +78,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("quick_cache", &["src/ledger/answers.rs"]),
     ("redb", &["src/store/embedded.rs", "src/store/embedded/"]),
     ("redis", &["src/store/redis.rs", "src/store/redis/"]),
+    ("rustix", &["src/store/embedded/disk.rs"]),
     ("rustls", &["src/upstream/"]),
     ("serde", &["src/cli/demo", "src/proxy/canonical.rs", "src/store/codec/meta.rs"]),
     ("serde_json", &["src/cli/demo", "src/proxy/"]),

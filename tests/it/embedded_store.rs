@@ -142,6 +142,38 @@ async fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_not_made_to_its_end_does_not_stand_in_the_way() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("onceway.redb.new"), bytes_of(10_000)).unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.insert(&some_key(), &a_claim(), LONG).await.unwrap();
+    assert!(!dir.path().join("onceway.redb.new").exists());
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_is_an_error_that_names_it() {
+    // Where nobody makes files, not even the superuser.
+    let dir = Path::new("/proc/self/task");
+    let error = EmbeddedStore::open(dir).unwrap_err();
+    assert!(matches!(error, OpenError::Directory { .. }), "{error:?}");
+    assert!(error.to_string().contains("/proc/self/task"));
+}
+
+#[tokio::test]
+async fn a_store_tells_how_well_it_keeps_what_it_acknowledges() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.insert(&some_key(), &a_claim(), LONG).await.unwrap();
+    let told = store.inspect().await.unwrap();
+    let fact = |name| &told.facts.iter().find(|(fact, _)| *fact == name).unwrap().1;
+    assert_eq!(fact("records"), "1");
+    assert!(fact("fsync").ends_with(" µs") && fact("free space").ends_with(" MiB"), "{told:?}");
+    assert!(fact("in use").ends_with("%)") && !fact("file system").is_empty(), "{told:?}");
+    assert!(told.losses.iter().any(|loss| loss.contains("a power loss")));
+    assert_eq!(told.refusal(false), None);
+}
+
+#[tokio::test]
 async fn records_outlive_the_process_and_sessions_do_not() {
     let dir = TempDir::new().unwrap();
     let (key, claim, session) = (some_key(), a_claim(), some_session());

@@ -11,6 +11,7 @@
 mod config;
 mod conformance;
 mod demo;
+mod embedded_backup;
 mod embedded_store;
 mod harness;
 mod ledger;

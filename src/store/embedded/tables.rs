@@ -18,13 +18,12 @@
 //! Moments are milliseconds of the store's own clock, [`StoreClock`]. Must not know threads or futures.
 //! Read `../codec.rs` before, `writer.rs` after.
 
-use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use redb::{
-    AccessGuard, CommitError, Database, Durability, ReadableDatabase, ReadableTable, SetDurabilityError,
-    StorageError, Table, TableDefinition, TableError, TransactionError, WriteTransaction,
+    AccessGuard, CommitError, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable,
+    SetDurabilityError, StorageError, Table, TableDefinition, TableError, TransactionError, WriteTransaction,
 };
 
 use super::super::codec::{self, Encoded};
@@ -42,8 +41,8 @@ const FORMAT_OPEN: u64 = 1;
 /// The format of a file that takes none.
 const FORMAT_CLOSED: u64 = 2;
 
-const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
-const EXPIRIES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinition::new("expiries");
+pub(super) const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
+pub(super) const EXPIRIES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinition::new("expiries");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_CLOCK: &str = "clock";
@@ -65,6 +64,16 @@ pub(super) enum Failure {
     Storage(#[from] StorageError),
     #[error("commit")]
     Commit(#[from] CommitError),
+    #[error("open the file")]
+    Open(#[source] Box<DatabaseError>),
+    #[error("use the file: it is damaged, and the engine panicked")]
+    Panicked,
+    #[error("use the file: it could not be opened anew after a failure")]
+    NotOpen,
+    #[error("read the file: after a failed sync, nothing has been written to the disk yet")]
+    InDoubt,
+    #[error("write to the file: the last write has failed, and the next attempt is not due yet")]
+    Ailing,
 }
 
 /// The time by which records expire: never behind what the file has seen, and deaf to changes of the
@@ -118,6 +127,19 @@ pub(super) fn begin(database: &Database) -> Result<WriteTransaction, Failure> {
     Ok(transaction)
 }
 
+/// Commits the time, and nothing else.
+pub(super) fn prove(database: &Database, now: u64) -> Result<(), Failure> {
+    let transaction = begin(database)?;
+    keep_clock(&transaction, now)?;
+    Ok(transaction.commit()?)
+}
+
+/// Writes the time down, so that the next run does not begin before it.
+pub(super) fn keep_clock(transaction: &WriteTransaction, now: u64) -> Result<(), Failure> {
+    transaction.open_table(META)?.insert(META_CLOCK, now)?;
+    Ok(())
+}
+
 /// Answers what is committed under `key` and has not expired by `now`.
 pub(super) fn read(database: &Database, key: &StorageKey, now: u64) -> Result<Option<Bytes>, Failure> {
     let records = database.begin_read()?.open_table(RECORDS)?;
@@ -126,7 +148,7 @@ pub(super) fn read(database: &Database, key: &StorageKey, now: u64) -> Result<Op
 }
 
 /// Answers whether the file takes new claims, as committed.
-pub(super) fn gate(database: &Database) -> Result<Gate, Failure> {
+pub(super) fn gate(database: &impl ReadableDatabase) -> Result<Gate, Failure> {
     let words = match database.begin_read()?.open_table(WORDS) {
         Ok(words) => words,
         Err(TableError::TableDoesNotExist(_)) => return Ok(Gate::Open),
@@ -150,42 +172,6 @@ pub(super) fn keep_gate(transaction: &WriteTransaction, gate: Gate) -> Result<()
     };
     transaction.open_table(META)?.insert(META_FORMAT, format)?;
     Ok(())
-}
-
-/// A record as it stands in the file.
-pub(super) struct Standing {
-    pub(super) key: StorageKey,
-    /// Whole, as in codec.rs.
-    pub(super) record: Bytes,
-    /// What is left of its time; none for what is too short to hold an expiry, which stands for ever.
-    pub(super) keep_for: Option<Duration>,
-}
-
-/// Answers the records after `after` in the order of keys that have not expired by `now`, and the key at
-/// which it stopped, if it did: having looked at `most` records, or having read `bytes_max` bytes.
-pub(super) fn page(
-    database: &Database,
-    after: Option<&StorageKey>,
-    most: usize,
-    bytes_max: usize,
-    now: u64,
-) -> Result<(Vec<Standing>, Option<StorageKey>), Failure> {
-    let records = database.begin_read()?.open_table(RECORDS)?;
-    let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
-    let (mut page, mut bytes) = (Vec::new(), 0);
-    for (looked_at, entry) in records.range::<&[u8; 32]>((from, Bound::Unbounded))?.enumerate() {
-        let (key, value) = entry?;
-        let (key, value) = (StorageKey::from_bytes(*key.value()), value.value());
-        if let Some(record) = live(value, now) {
-            bytes += record.len();
-            let keep_for = expiry_of(value).map(|expiry| Duration::from_millis(expiry - now));
-            page.push(Standing { key, record: Bytes::copy_from_slice(record), keep_for });
-        }
-        if looked_at + 1 >= most || bytes >= bytes_max {
-            return Ok((page, Some(key)));
-        }
-    }
-    Ok((page, None))
 }
 
 /// Whether something has expired by `now` and can be swept.
@@ -276,8 +262,7 @@ impl<'t> Tables<'t> {
 
     /// Writes the time down, so that the next run does not begin before it.
     pub(super) fn keep_clock(&mut self) -> Result<(), Failure> {
-        self.transaction.open_table(META)?.insert(META_CLOCK, self.now)?;
-        Ok(())
+        keep_clock(self.transaction, self.now)
     }
 
     /// Writes down whether the file takes new claims.
@@ -342,14 +327,14 @@ impl<'t> Tables<'t> {
 
 /// The record in `value` unless it has expired. What is too short to hold an expiry stands for ever: it
 /// cannot be read, and what cannot be read is not absent.
-fn live(value: &[u8], now: u64) -> Option<&[u8]> {
+pub(super) fn live(value: &[u8], now: u64) -> Option<&[u8]> {
     match expiry_of(value) {
         Some(expiry) if expiry <= now => None,
         Some(_) | None => Some(value.get(EXPIRY_LEN..).unwrap_or_default()),
     }
 }
 
-fn expiry_of(value: &[u8]) -> Option<u64> {
+pub(super) fn expiry_of(value: &[u8]) -> Option<u64> {
     value.first_chunk::<EXPIRY_LEN>().map(|bytes| u64::from_be_bytes(*bytes))
 }
 

@@ -12,7 +12,8 @@ use super::super::codec::{self, Encoded, Stored};
 use super::super::transfer::{Cursor, Moved, Page, Transfer};
 use super::super::{Gate, StoreError};
 use super::EmbeddedStore;
-use super::tables::{self, Standing};
+use super::scan::{self, Standing};
+use super::tables::Tables;
 use crate::protocol::record::Session;
 use crate::protocol::scope::StorageKey;
 
@@ -25,14 +26,16 @@ impl Transfer for EmbeddedStore {
         let after = after.map(key_of).transpose()?;
         let most = most.max(1);
         let (records, stopped_at) = self
-            .look(move |database, now| tables::page(database, after.as_ref(), most, PAGE_BYTES_MAX, now))
+            .look(move |engine, now| {
+                engine.read(|database| scan::page(database, after.as_ref(), most, PAGE_BYTES_MAX, now))
+            })
             .await?;
         let next = stopped_at.map(|key| Cursor(key.as_bytes().to_vec()));
         Ok(Page { records: records.into_iter().map(moved).collect(), next })
     }
 
     async fn put(&self, records: Vec<Moved>) -> Result<(), StoreError> {
-        let write = move |tables: &mut tables::Tables<'_>| {
+        let write = move |tables: &mut Tables<'_>| {
             records.iter().try_for_each(|moved| tables.replace(&moved.key, &moved.encoded, moved.keep_for))
         };
         self.writer.write(write).await
@@ -43,12 +46,12 @@ impl Transfer for EmbeddedStore {
     }
 
     async fn gate(&self) -> Result<Gate, StoreError> {
-        Ok(self.gate_in_memory())
+        Ok(self.engine.gate())
     }
 
     async fn set_gate(&self, gate: Gate) -> Result<(), StoreError> {
         self.writer.write(move |tables| tables.keep_gate(gate)).await?;
-        self.read_gate_again().await
+        self.look(|engine, _now| engine.read_gate()).await
     }
 }
 
