@@ -62,6 +62,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("bytes", ANYWHERE),
     ("bytesize", &["src/config/units.rs"]),
     ("clap", &["src/cli/", "src/main.rs"]),
+    ("crc16", &["src/store/redis/cluster/"]),
     ("crc32fast", &["src/store/codec.rs"]),
     ("http", &["src/admin/", "src/cli/demo", "src/config/", "src/proxy/", "src/telemetry/", "src/upstream/"]),
     ("http_body", &["src/proxy/", "src/upstream/"]),
@@ -83,7 +84,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("serde", &["src/cli/demo", "src/proxy/canonical.rs", "src/store/codec/meta.rs"]),
     ("serde_json", &["src/cli/demo", "src/proxy/"]),
     ("sfv", &["src/protocol/key.rs"]),
-    ("socket2", &["src/server/", "src/store/redis.rs", "src/upstream/connection.rs"]),
+    ("socket2", &["src/server/", "src/store/redis/address.rs", "src/upstream/connection.rs"]),
     ("strsim", &["src/config/section.rs"]),
     ("thiserror", ANYWHERE),
     (

@@ -17,6 +17,7 @@ mod harness;
 mod ledger;
 mod linearizability;
 mod records;
+mod redis_faults;
 mod redis_store;
 mod redis_topology;
 mod road;

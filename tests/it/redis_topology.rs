@@ -1,16 +1,24 @@
 //! What the Redis store promises of deployments: records on the move, replicas, failovers, clusters.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use onceway::protocol::record::{Record, Seen};
 use onceway::protocol::scope::StorageKey;
 use onceway::store::codec::Codec;
 use onceway::store::redis::RedisStore;
 use onceway::store::transfer::{Moved, Page, Transfer};
-use onceway::store::{Closure, Gate, Options, Store};
+use onceway::store::{Closure, Gate, Options, Store, StoreError, Swapped};
+use tokio::time::timeout;
 
-use crate::records::{LONG, a_claim, after, bytes_of, done_with, some_key, some_session};
-use crate::servers::redis::{NAMESPACE, RedisServer};
+use crate::records::{LONG, a_claim, after, bytes_of, done_with, eventually, some_key, some_session};
+use crate::servers::redis::{NAMESPACE, RedisServer, connected};
+use crate::servers::redis_cluster::RedisCluster;
+use crate::servers::redis_sentinels::{MASTER_NAME, RedisSentinels};
+
+/// Longer than the ledger's own on every call, for a machine that is busy.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Every record of a store, by its key.
 async fn walk(store: &impl Transfer, most: usize) -> HashMap<StorageKey, Moved> {
@@ -137,4 +145,254 @@ async fn a_heartbeat_is_one_round_trip_that_writes_the_session_before_it_reads_t
     let before = (server.calls("set").await, server.calls("get").await);
     store.renew_session(some_session(), LONG).await.unwrap();
     assert_eq!((server.calls("set").await, server.calls("get").await), (before.0 + 1, before.1 + 1));
+}
+
+/// Claims a key that nobody has claimed, as soon as the store takes it, and fails after a minute.
+async fn claimed(store: &RedisStore) -> (StorageKey, Record) {
+    let claiming = async {
+        loop {
+            let (key, claim) = (some_key(), a_claim());
+            if matches!(timeout(DEADLINE, store.insert(&key, &claim, LONG)).await, Ok(Ok(Seen::Nothing))) {
+                return (key, claim);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_mins(1), claiming).await.expect("the store takes no claim within a minute")
+}
+
+fn seen(record: &Record) -> Seen {
+    Seen::Record(Box::new(record.clone()))
+}
+
+fn waiting_for(replicas: u32) -> Options {
+    Options { min_replicas: replicas, ..Options::of(NAMESPACE) }
+}
+
+/// A master with one replica that follows it.
+async fn followed() -> (RedisServer, RedisServer) {
+    let (master, replica) = (RedisServer::start(), RedisServer::start());
+    master.raw(&[b"CONFIG", b"SET", b"repl-diskless-sync-delay", b"0"]).await;
+    replica.raw(&[b"REPLICAOF", b"127.0.0.1", master.port().as_bytes()]).await;
+    eventually("the replica follows", || async {
+        master.text("INFO replication").await.contains("state=online")
+    })
+    .await;
+    (master, replica)
+}
+
+#[tokio::test]
+async fn a_write_that_waits_for_replicas_is_on_them_when_it_is_answered() {
+    let (master, replica) = followed().await;
+    let store = connected(&master.url(), &waiting_for(1)).await;
+    for record in [a_claim(), after(&a_claim(), done_with(bytes_of(40_000)))] {
+        let key = some_key();
+        assert_eq!(store.insert(&key, &record, LONG).await.unwrap(), Seen::Nothing);
+        assert_eq!(replica.raw(&[b"DBSIZE"]).await, master.raw(&[b"DBSIZE"]).await);
+        let next = after(&record, done_with(bytes_of(50_000)));
+        assert_eq!(store.swap(&key, record.version, &next, LONG).await.unwrap(), Swapped::Done);
+        assert_eq!(store.fetch(&key).await.unwrap(), seen(&next));
+        assert_eq!(store.remove(&key, next.version).await.unwrap(), Swapped::Done);
+        assert_eq!(replica.raw(&[b"DBSIZE"]).await, redis::Value::Int(0));
+    }
+}
+
+#[tokio::test]
+async fn without_enough_replicas_every_write_fails_and_what_stands_is_still_told() {
+    let (master, mut replica) = followed().await;
+    let store = connected(&master.url(), &waiting_for(1)).await;
+    let (key, claim) = claimed(&store).await;
+    replica.kill();
+    let refused = timeout(DEADLINE, store.insert(&some_key(), &a_claim(), LONG)).await.unwrap();
+    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    let done = after(&claim, done_with("paid"));
+    assert!(store.swap(&key, claim.version, &done, LONG).await.is_err());
+    // It was done all the same, and is not taken for done before a replica has it.
+    assert!(store.swap(&key, claim.version, &done, LONG).await.is_err());
+    assert_eq!(store.insert(&key, &a_claim(), LONG).await.unwrap(), seen(&done));
+    let found = store.inspect().await.unwrap().faults;
+    assert!(found.iter().any(|fault| fault.text.contains("every claim is refused")), "{found:?}");
+}
+
+#[tokio::test]
+async fn writes_that_come_together_wait_once_and_nothing_else_waits_behind_them() {
+    let (master, replica) = followed().await;
+    let store = Arc::new(connected(&master.url(), &waiting_for(1)).await);
+    claimed(&store).await;
+    let before = master.calls("wait").await;
+    let mut claims = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let store = store.clone();
+        claims.spawn(async move { store.insert(&some_key(), &a_claim(), LONG).await.unwrap() });
+    }
+    assert!(claims.join_all().await.into_iter().all(|seen| seen == Seen::Nothing));
+    assert!(master.calls("wait").await - before < 100, "each claim waits by itself");
+    replica.freeze();
+    let waiting = store.clone();
+    let waiting = tokio::task::JoinSet::from_iter([async move {
+        waiting.insert(&some_key(), &a_claim(), LONG).await.is_err()
+    }]);
+    eventually("the claim waits", || async {
+        master.text("INFO clients").await.contains("blocked_clients:1")
+    })
+    .await;
+    store.renew_session(some_session(), LONG).await.unwrap();
+    store.fetch(&some_key()).await.unwrap();
+    store.ping().await.unwrap();
+    assert_eq!(waiting.join_all().await, [true]);
+    replica.thaw();
+}
+
+#[tokio::test]
+async fn a_store_follows_the_sentinels_through_a_failover() {
+    let mut set = RedisSentinels::start();
+    let options = Options { timeout: DEADLINE, ..waiting_for(1) };
+    let store = RedisStore::connect(&set.url(), &options).unwrap();
+    assert_eq!(store.describe(), set.url());
+    let (key, claim) = claimed(&store).await;
+    let old = set.master().unwrap();
+    set.nodes[old].kill();
+    let (later, _) = claimed(&store).await;
+    assert_ne!(set.master_after(old).await, old);
+    assert!(matches!(store.fetch(&later).await.unwrap(), Seen::Record(_)));
+    assert_eq!(store.fetch(&key).await.unwrap(), seen(&claim));
+    let told = store.inspect().await.unwrap();
+    assert!(told.facts.contains(&("sentinels", "3 of 3 answer".to_owned())), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_master_that_the_sentinels_name_no_more_is_left_although_it_takes_writes() {
+    let (set, another) = (RedisSentinels::start(), RedisServer::start());
+    let store = RedisStore::connect(&set.url(), &Options::of(NAMESPACE)).unwrap();
+    claimed(&store).await;
+    for sentinel in set.sentinels() {
+        sentinel.ask::<redis::Value>(&format!("SENTINEL REMOVE {MASTER_NAME}")).unwrap();
+        let monitor = format!("SENTINEL MONITOR {MASTER_NAME} 127.0.0.1 {} 2", another.port());
+        sentinel.ask::<redis::Value>(&monitor).unwrap();
+    }
+    eventually("claims go to the other", || async {
+        claimed(&store).await;
+        another.raw(&[b"DBSIZE"]).await != redis::Value::Int(0)
+    })
+    .await;
+}
+
+/// What a store does with one key, from the claim to its end.
+async fn lives(store: &RedisStore, key: StorageKey, body: usize) {
+    let claim = a_claim();
+    assert_eq!(store.insert(&key, &claim, LONG).await.unwrap(), Seen::Nothing);
+    assert_eq!(store.insert(&key, &a_claim(), LONG).await.unwrap(), seen(&claim));
+    let done = after(&claim, done_with(bytes_of(body)));
+    let mut watch = store.watch(&key).await.unwrap();
+    assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Done);
+    timeout(Duration::from_secs(20), watch.changed()).await.expect("the watcher is told");
+    assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Changed);
+    assert_eq!(store.fetch(&key).await.unwrap(), seen(&done));
+    assert_eq!(store.remove(&key, done.version).await.unwrap(), Swapped::Done);
+    assert_eq!(store.fetch(&key).await.unwrap(), Seen::Nothing);
+}
+
+#[tokio::test]
+async fn a_cluster_keeps_records_sessions_and_the_gate_wherever_their_slots_are() {
+    let cluster = RedisCluster::start();
+    let store = connected(&cluster.url(), &waiting_for(1)).await;
+    for number in 0..30 {
+        lives(&store, some_key(), number % 3 * 10_000).await;
+    }
+    let mut keys = std::collections::HashSet::new();
+    for _ in 0..60 {
+        let key = some_key();
+        store.insert(&key, &a_claim(), LONG).await.unwrap();
+        keys.insert(key);
+    }
+    let found = walk(&store, 10).await;
+    assert_eq!(found.keys().copied().collect::<std::collections::HashSet<_>>(), keys);
+    store.put(found.into_values().collect()).await.unwrap();
+    let sessions: Vec<_> = (0..12).map(|_| some_session()).collect();
+    store.set_gate(Gate::Closed(Closure::Leaving)).await.unwrap();
+    for session in &sessions {
+        assert_eq!(store.renew_session(*session, LONG).await.unwrap(), Gate::Closed(Closure::Leaving));
+    }
+    assert_eq!(store.sessions().await.unwrap().len(), sessions.len());
+    let told = store.inspect().await.unwrap();
+    assert_eq!(told.faults, Vec::new());
+    assert!(told.facts.contains(&("cluster", "3 masters".to_owned())), "{told:?}");
+}
+
+#[tokio::test]
+async fn claims_go_on_while_a_slot_moves_and_no_key_looks_new() {
+    let cluster = RedisCluster::start();
+    let store = connected(&cluster.url(), &Options::of(NAMESPACE)).await;
+    let (standing, fresh) = same_slot();
+    let slot = cluster.slot_of(&format!("{NAMESPACE}:r:{{{standing}}}"));
+    let (from, claim) = (cluster.master_of(slot).unwrap(), a_claim());
+    let to = (from + 1) % 3;
+    store.insert(&standing, &claim, LONG).await.unwrap();
+    cluster.begin_move(slot, from, to);
+    assert_eq!(store.insert(&standing, &a_claim(), LONG).await.unwrap(), seen(&claim));
+    let sent_on = a_claim();
+    assert_eq!(store.insert(&fresh, &sent_on, LONG).await.unwrap(), Seen::Nothing);
+    assert_eq!(store.insert(&fresh, &a_claim(), LONG).await.unwrap(), seen(&sent_on));
+    assert!(store.page(None, 10).await.is_err(), "a walk would miss what is on its way");
+    cluster.move_keys(slot, from, to);
+    assert_eq!(store.insert(&standing, &a_claim(), LONG).await.unwrap(), seen(&claim));
+    cluster.end_move(slot, from, to);
+    assert_eq!(store.insert(&standing, &a_claim(), LONG).await.unwrap(), seen(&claim));
+    assert_eq!(store.fetch(&fresh).await.unwrap(), seen(&sent_on));
+    let done = after(&claim, done_with("paid"));
+    assert_eq!(store.swap(&standing, claim.version, &done, LONG).await.unwrap(), Swapped::Done);
+    assert_eq!(walk(&store, 10).await.len(), 2);
+}
+
+/// Two keys that are in one slot, found by trying.
+fn same_slot() -> (StorageKey, StorageKey) {
+    let slot =
+        |key: &StorageKey| crc16::State::<crc16::XMODEM>::calculate(key.to_string().as_bytes()) % 16_384;
+    let first = some_key();
+    let second = std::iter::repeat_with(some_key).find(|key| slot(key) == slot(&first)).unwrap();
+    (first, second)
+}
+
+#[tokio::test]
+async fn a_cluster_takes_claims_again_after_a_failover_and_has_lost_none_that_a_replica_acknowledged() {
+    let mut cluster = RedisCluster::start();
+    let store = connected(&cluster.url(), &waiting_for(1)).await;
+    let mut claims = HashMap::new();
+    for _ in 0..60 {
+        let (key, claim) = claimed(&store).await;
+        claims.insert(key, claim);
+    }
+    let slot = cluster.slot_of(&format!("{NAMESPACE}:gate"));
+    let old = cluster.master_of(slot).unwrap();
+    cluster.nodes[old].kill();
+    cluster.master_after(old, slot).await;
+    let healed = Options { min_replicas: 0, ..Options::of(NAMESPACE) };
+    let another = connected(&cluster.url(), &healed).await;
+    for (key, claim) in claims {
+        assert_eq!(another.fetch(&key).await.unwrap(), seen(&claim));
+        let standing = eventually_told(&store, &key).await;
+        assert_eq!(standing, seen(&claim), "to the store that was there before");
+    }
+}
+
+async fn eventually_told(store: &RedisStore, key: &StorageKey) -> Seen {
+    let telling = async {
+        loop {
+            if let Ok(seen) = store.fetch(key).await {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_mins(1), telling).await.expect("no answer within a minute")
+}
+
+#[tokio::test]
+async fn a_single_server_that_is_called_a_cluster_is_told_apart_and_the_other_way_round() {
+    let (single, cluster) = (RedisServer::start(), RedisCluster::start());
+    let url = single.url().replace("redis://", "redis-cluster://");
+    let told = RedisStore::connect(&url, &Options::of(NAMESPACE)).unwrap().inspect().await.unwrap();
+    assert!(told.refusal(true).is_some_and(|fault| fault.text.contains("not part of a cluster")), "{told:?}");
+    let told = connected(&cluster.nodes[0].url(), &Options::of(NAMESPACE)).await.inspect().await.unwrap();
+    assert!(told.refusal(true).is_some_and(|fault| fault.text.contains("redis-cluster://")), "{told:?}");
 }

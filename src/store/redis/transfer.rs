@@ -1,8 +1,10 @@
 //! Records out of Redis and into it as bytes, for a migration. Must not know what a record means.
 //!
-//! A walk through the records is a `SCAN`, whose cursor means something to the very process that gave it and
-//! to no other: a restart or a failover changes the order. So each page names the process it was read from,
-//! and where another one answers, its walk begins anew: a record may be told twice, and none is left out.
+//! A walk through the records is a `SCAN` of every server that holds some. Its cursor means something to the
+//! very process that gave it and to no other: a restart or a failover changes the order. So each page names the
+//! process it was read from, and where another one answers, the walk through that part begins anew. Where the
+//! slots of a cluster have moved since the last page, the whole walk does, and while one is on its way there is
+//! no page at all. A record may be told twice, and none is left out.
 
 use std::time::Duration;
 
@@ -14,7 +16,8 @@ use tokio::task::JoinSet;
 use super::super::codec::{self, Encoded, Stored};
 use super::super::transfer::{Cursor, Moved, Page, Transfer};
 use super::super::{Gate, StoreError};
-use super::link::Link;
+use super::node::{Lane, Request};
+use super::servers::Part;
 use super::{
     BODY_INLINE_MAX, KEEP_FOR_MAX, RedisStore, body_millis, joined, millis, optional_bytes, unexpected,
 };
@@ -38,22 +41,15 @@ impl Transfer for RedisStore {
         let pattern = format!("{}:r:*", literal(&self.namespace));
         let mut records = Vec::new();
         loop {
-            let step = scan(&self.small, &pattern, at.cursor, most).await?;
-            if at.cursor != 0 && at.server != step.server {
-                at = Place::default();
-                continue;
-            }
-            let keys: Vec<StorageKey> =
-                step.names.iter().filter_map(|name| self.key_of_record(name)).collect();
-            for some in keys.chunks(READ_AT_ONCE) {
-                records.extend(self.read_for_moving(some).await?);
-            }
-            if step.next == 0 {
-                return Ok(Page { records, next: None });
-            }
-            at = Place { server: step.server, cursor: step.next };
-            if records.len() >= most {
-                return Ok(Page { records, next: Some(at.cursor()) });
+            let (names, next) = self.step(at, &pattern, most).await?;
+            let keys: Vec<StorageKey> = names.iter().filter_map(|name| self.key_of_record(name)).collect();
+            records.extend(self.read_for_moving(&keys).await?);
+            match next {
+                None => return Ok(Page { records, next: None }),
+                Some(next) if records.len() >= most => {
+                    return Ok(Page { records, next: Some(next.cursor()) });
+                }
+                Some(next) => at = next,
             }
         }
     }
@@ -67,18 +63,19 @@ impl Transfer for RedisStore {
                 finished(written)?;
             }
             let keys = [self.record_key(&moved.key), self.body_key(&moved.key)];
-            let (link, scripts) = (self.bulk.clone(), self.scripts.clone());
+            let (servers, scripts) = (self.servers.clone(), self.scripts.clone());
             writes.spawn(async move {
-                let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+                let [record, _] = &keys;
+                let keys = keys.each_ref().map(String::as_str);
                 let (keep, keep_body) = (millis(moved.keep_for), body_millis(moved.keep_for));
                 let Encoded { head, body } = &moved.encoded;
-                if body.len() > BODY_INLINE_MAX {
-                    let arguments = [&**head, keep.as_bytes(), &**body, keep_body.as_bytes()];
-                    link.run(&scripts.put, &keys, &arguments).await.map(drop)
-                } else {
-                    let arguments = [&*joined(&moved.encoded), keep.as_bytes()];
-                    link.run(&scripts.put, &keys, &arguments).await.map(drop)
-                }
+                let whole = joined(&moved.encoded);
+                let together = [&*whole, keep.as_bytes()];
+                let apart = [&**head, keep.as_bytes(), &**body, keep_body.as_bytes()];
+                let arguments = if body.len() > BODY_INLINE_MAX { &apart[..] } else { &together[..] };
+                let request = Request::Script { script: &scripts.put, keys: &keys, arguments };
+                servers.perform(record, Lane::Bulk, request).await?;
+                Ok(())
             });
         }
         while let Some(written) = writes.join_next().await {
@@ -92,56 +89,85 @@ impl Transfer for RedisStore {
         let mut sessions: Vec<(Session, Duration)> = Vec::new();
         let mut at = Place::default();
         loop {
-            let step = scan(&self.small, &pattern, at.cursor, SCANNED_MAX).await?;
-            if at.cursor != 0 && at.server != step.server {
-                at = Place::default();
-                continue;
-            }
-            for session in step.names.iter().filter_map(|name| self.session_of(name)) {
-                let left = self.small.ask(Cmd::new().arg("PTTL").arg(self.session_key(session))).await?;
+            let (names, next) = self.step(at, &pattern, SCANNED_MAX).await?;
+            for session in names.iter().filter_map(|name| self.session_of(name)) {
+                let left = self.look(Lane::Small, "PTTL", &self.session_key(session)).await?;
                 if let Some(left) = time_left(&left)?
                     && !sessions.iter().any(|(known, _)| *known == session)
                 {
                     sessions.push((session, left));
                 }
             }
-            if step.next == 0 {
-                return Ok(sessions);
-            }
-            at = Place { server: step.server, cursor: step.next };
+            let Some(next) = next else { return Ok(sessions) };
+            at = next;
         }
     }
 
     async fn gate(&self) -> Result<Gate, StoreError> {
-        let word = self.small.ask(Cmd::new().arg("GET").arg(self.gate_key())).await?;
+        let word = self.look(Lane::Small, "GET", &self.gate_key()).await?;
         Ok(Gate::of_word(optional_bytes("GET", word)?.as_deref()))
     }
 
     async fn set_gate(&self, gate: Gate) -> Result<(), StoreError> {
-        let mut command = Cmd::new();
+        let (name, mut command) = (self.gate_key(), Cmd::new());
         match gate {
-            Gate::Open => command.arg("DEL").arg(self.gate_key()),
-            Gate::Closed(closure) => command.arg("SET").arg(self.gate_key()).arg(closure.word()),
+            Gate::Open => command.arg("DEL").arg(&name),
+            Gate::Closed(closure) => command.arg("SET").arg(&name).arg(closure.word()),
         };
-        self.small.ask(&command).await.map(drop)
+        Ok(self.servers.perform(&name, Lane::Small, Request::Write(&command)).await.map(drop)?)
     }
 }
 
 impl RedisStore {
+    /// Goes on from `at`: some names, and where to go on; `None`: these were the last.
+    async fn step(
+        &self,
+        mut at: Place,
+        pattern: &str,
+        most: usize,
+    ) -> Result<(Vec<Vec<u8>>, Option<Place>), StoreError> {
+        let parts = self.servers.parts().await?;
+        if !parts.is_complete {
+            return Err(StoreError::Unreachable(Box::new(InMotion)));
+        }
+        if at.layout != parts.layout {
+            at = Place { layout: parts.layout, ..Place::default() };
+        }
+        let Some(part) = parts.all.get(at.part) else { return Ok((Vec::new(), None)) };
+        let mut step = scan(part, pattern, at.cursor, most).await?;
+        if at.cursor != 0 && at.server != step.server {
+            step = scan(part, pattern, 0, most).await?;
+        }
+        let next = if step.next != 0 {
+            Some(Place { server: step.server, cursor: step.next, ..at })
+        } else if at.part + 1 < parts.all.len() {
+            Some(Place { part: at.part + 1, server: String::new(), cursor: 0, ..at })
+        } else {
+            None
+        };
+        Ok((step.names, next))
+    }
+
     /// Reads records with their bodies and what is left of their time, each in one piece. One that has gone
     /// meanwhile is left out.
     async fn read_for_moving(&self, keys: &[StorageKey]) -> Result<Vec<Moved>, StoreError> {
-        let mut reads = Pipeline::with_capacity(keys.len());
-        for key in keys {
-            let mut read = redis::cmd("EVAL");
-            read.arg(&self.scripts.read.text).arg(2).arg(self.record_key(key)).arg(self.body_key(key));
-            reads.add_command(read);
-        }
-        let answers = self.bulk.ask_all(&reads).await?;
         let mut records = Vec::with_capacity(keys.len());
-        for (key, answer) in keys.iter().zip(answers) {
-            if let Some((encoded, keep_for)) = read_answer(answer?)? {
-                records.push(Moved { key: *key, encoded, keep_for });
+        for some in keys.chunks(READ_AT_ONCE) {
+            let mut reads: JoinSet<Result<Option<Moved>, StoreError>> = JoinSet::new();
+            for key in some {
+                let (key, names) = (*key, [self.record_key(key), self.body_key(key)]);
+                let (servers, scripts) = (self.servers.clone(), self.scripts.clone());
+                reads.spawn(async move {
+                    let [record, _] = &names;
+                    let mut read = redis::cmd("EVAL");
+                    read.arg(&scripts.read.text).arg(names.len()).arg(&names);
+                    let answer = servers.look(record, Lane::Bulk, &read).await?;
+                    let read = read_answer(answer)?;
+                    Ok(read.map(|(encoded, keep_for)| Moved { key, encoded, keep_for }))
+                });
+            }
+            while let Some(read) = reads.join_next().await {
+                records.extend(finished(read)?);
             }
         }
         Ok(records)
@@ -166,6 +192,10 @@ impl RedisStore {
 /// Where a walk has come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Place {
+    /// How the keys lay among the servers.
+    layout: u16,
+    /// Which of them.
+    part: usize,
     /// The process that gave the cursor.
     server: String,
     /// 0: at the beginning.
@@ -174,14 +204,24 @@ struct Place {
 
 impl Place {
     fn cursor(&self) -> Cursor {
-        Cursor(format!("{} {}", self.server, self.cursor).into_bytes())
+        Cursor(format!("{} {} {} {}", self.layout, self.part, self.cursor, self.server).into_bytes())
     }
 
     fn read(cursor: &Cursor) -> Option<Self> {
-        let (server, cursor) = std::str::from_utf8(&cursor.0).ok()?.split_once(' ')?;
-        Some(Self { server: server.to_owned(), cursor: cursor.parse().ok()? })
+        let mut words = std::str::from_utf8(&cursor.0).ok()?.splitn(4, ' ');
+        Some(Self {
+            layout: words.next()?.parse().ok()?,
+            part: words.next()?.parse().ok()?,
+            cursor: words.next()?.parse().ok()?,
+            server: words.next()?.to_owned(),
+        })
     }
 }
+
+/// Some slots have no server, or two.
+#[derive(Debug, thiserror::Error)]
+#[error("go through all records of a cluster whose slots are on the move, or not all held")]
+struct InMotion;
 
 /// A step of a walk.
 struct Step {
@@ -192,12 +232,15 @@ struct Step {
     names: Vec<Vec<u8>>,
 }
 
-async fn scan(link: &Link, pattern: &str, cursor: u64, most: usize) -> Result<Step, StoreError> {
-    let mut commands = Pipeline::with_capacity(2);
+async fn scan(part: &Part, pattern: &str, cursor: u64, most: usize) -> Result<Step, StoreError> {
+    let mut commands = Pipeline::with_capacity(3);
     commands.cmd("INFO").arg("server");
     let count = most.clamp(SCANNED_MIN, SCANNED_MAX);
     commands.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
-    let mut answers = link.ask_all(&commands).await?.into_iter();
+    if part.name.is_some() {
+        commands.cmd("CLUSTER").arg("NODES");
+    }
+    let mut answers = part.node.link(Lane::Small).ask_all(&commands).await?.into_iter();
     let (Some(info), Some(scanned)) = (answers.next(), answers.next()) else {
         return Err(unexpected("SCAN"));
     };
@@ -205,6 +248,14 @@ async fn scan(link: &Link, pattern: &str, cursor: u64, most: usize) -> Result<St
     let server = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();
     let (next, names): (u64, Vec<Vec<u8>>) =
         redis::from_redis_value(scanned?).map_err(|_error| unexpected("SCAN"))?;
+    if let Some(nodes) = answers.next() {
+        let nodes: String = redis::from_redis_value(nodes?).map_err(|_error| unexpected("CLUSTER NODES"))?;
+        // The server's own line tells of slots on their way, in brackets behind the slots it holds.
+        let own = nodes.lines().find(|line| line.contains("myself"));
+        if own.is_some_and(|own| own.split(' ').skip(8).any(|slot| slot.starts_with('['))) {
+            return Err(StoreError::Unreachable(Box::new(InMotion)));
+        }
+    }
     Ok(Step { server: server.to_owned(), next, names })
 }
 
@@ -240,8 +291,8 @@ fn time_left(answer: &Value) -> Result<Option<Duration>, StoreError> {
     })
 }
 
-fn finished(written: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Result<(), StoreError> {
-    written.unwrap_or_else(|error| Err(StoreError::Unreachable(Box::new(error))))
+fn finished<T>(task: Result<Result<T, StoreError>, tokio::task::JoinError>) -> Result<T, StoreError> {
+    task.unwrap_or_else(|error| Err(StoreError::Unreachable(Box::new(error))))
 }
 
 /// Sixteen bytes, read from as many pairs of digits.
@@ -285,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_place_is_found_again_by_its_cursor() {
-        let place = Place { server: "3f1c".to_owned(), cursor: 17 };
+        let place = Place { layout: 7, part: 2, server: "3f1c".to_owned(), cursor: 17 };
         assert_eq!(Place::read(&place.cursor()), Some(place));
         assert_eq!(Place::read(&Cursor(b"nonsense".to_vec())), None);
     }

@@ -1,3 +1,49 @@
 //! Real servers, started by a test on a free port and gone when it ends.
+//!
+//! `redis.rs` is one server; `redis_sentinels.rs` and `redis_cluster.rs` are made of several.
+//! `redis_tunnel.rs` is the network before one.
 
 pub(crate) mod redis;
+#[allow(dead_code, reason = "for tests that are still to come")]
+pub(crate) mod redis_cluster;
+#[allow(dead_code, reason = "for tests that are still to come")]
+pub(crate) mod redis_sentinels;
+pub(crate) mod redis_tunnel;
+
+use std::time::{Duration, Instant};
+
+/// After this, what servers were to settle among themselves does not come any more.
+const SETTLED_WITHIN: Duration = Duration::from_mins(1);
+
+/// How often servers are asked whether they have settled something.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Looks again and again until there is something, and fails after a minute.
+pub(crate) fn awaited<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = now() + SETTLED_WITHIN;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(now() < deadline, "not within a minute: {what}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+#[allow(dead_code, reason = "for tests that are still to come")]
+/// As [`awaited`], and lets the other tasks of the runtime go on between the looks.
+pub(crate) async fn awaited_async<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = now() + SETTLED_WITHIN;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(now() < deadline, "not within a minute: {what}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own deadline")]
+fn now() -> Instant {
+    Instant::now()
+}

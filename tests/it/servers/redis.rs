@@ -1,36 +1,56 @@
 //! A real `redis-server` in a directory of its own. It can be killed, stopped, continued and restarted
 //! with the same data; it is killed when dropped.
+//!
+//! Sets of servers are made of these: `redis_sentinels.rs`, `redis_cluster.rs`.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use onceway::store::redis::RedisStore;
 use onceway::store::{Options, Store};
-use redis::Value;
 use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, RedisResult, Value};
 use tempfile::TempDir;
+use uuid::Uuid;
 
+use super::awaited;
 use crate::records::eventually;
 
 /// The namespace of every store the fixture makes.
 pub(crate) const NAMESPACE: &str = "onceway";
 
-const START_WITHIN: Duration = Duration::from_secs(10);
+/// How long a server may take to answer [`RedisServer::ask`]: a frozen one never does.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often other ports are tried where one is taken.
+const PORTS_TRIED: usize = 10;
 
 pub(crate) struct RedisServer {
     dir: TempDir,
     port: u16,
-    is_tls: bool,
+    kind: Kind,
     child: Option<Child>,
+}
+
+/// What the process is started as.
+enum Kind {
+    /// Its every write is on the disk before it is acknowledged.
+    Alone,
+    /// The same, with TLS only.
+    WithTls,
+    /// One of several; these are the options that make it one.
+    Member(Vec<String>),
+    /// Keeps no data, and watches those who do as its file says.
+    Sentinel,
 }
 
 impl RedisServer {
     /// Starts a server whose every write is in its log before it is acknowledged.
     pub(crate) fn start() -> Self {
-        Self::start_on(TempDir::new().unwrap(), false)
+        Self::start_on(TempDir::new().unwrap(), Kind::Alone)
     }
 
     /// Starts a server that speaks TLS only, as `localhost`; see [`Self::certificate`].
@@ -39,30 +59,54 @@ impl RedisServer {
         let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         std::fs::write(dir.path().join("cert.pem"), own.cert.pem()).unwrap();
         std::fs::write(dir.path().join("key.pem"), own.signing_key.serialize_pem()).unwrap();
-        Self::start_on(dir, true)
+        Self::start_on(dir, Kind::WithTls)
     }
 
-    fn start_on(dir: TempDir, is_tls: bool) -> Self {
-        let mut server = Self { dir, port: 0, is_tls, child: None };
+    fn start_on(dir: TempDir, kind: Kind) -> Self {
+        let mut server = Self { dir, port: 0, kind, child: None };
         // Another process may take the port between its choice and its use; then another is chosen.
-        for _ in 0..5 {
+        for _ in 0..PORTS_TRIED {
             server.port = free_port();
-            if server.launch() {
+            server.launch();
+            if server.is_up() {
                 return server;
             }
         }
         panic!("redis-server did not start; its log:\n{}", server.log());
     }
 
+    /// One of several servers, not started yet.
+    pub(super) fn member(port: u16, options: &[&str]) -> Self {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        Self { dir: TempDir::new().unwrap(), port, kind: Kind::Member(options), child: None }
+    }
+
+    /// A Sentinel that does as `file` says, not started yet.
+    pub(super) fn sentinel(port: u16, file: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        std::fs::write(dir.path().join("sentinel.conf"), file).unwrap();
+        Self { dir, port, kind: Kind::Sentinel, child: None }
+    }
+
     pub(crate) fn url(&self) -> String {
-        if self.is_tls {
-            return format!("rediss://localhost:{}/0", self.port);
+        match self.kind {
+            Kind::WithTls => format!("rediss://localhost:{}/0", self.port),
+            Kind::Alone | Kind::Member(_) | Kind::Sentinel => format!("redis://{}/0", self.address()),
         }
-        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// The address to which it binds, with its port.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     pub(crate) fn port(&self) -> String {
         self.port.to_string()
+    }
+
+    /// Where its files are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The certificate of a server with TLS, which signed it itself.
@@ -72,9 +116,7 @@ impl RedisServer {
 
     /// A store that is connected.
     pub(crate) async fn store(&self) -> RedisStore {
-        let store = RedisStore::connect(&self.url(), &Options::of(NAMESPACE)).unwrap();
-        eventually("the store connects", || async { store.ping().await.is_ok() }).await;
-        store
+        connected(&self.url(), &Options::of(NAMESPACE)).await
     }
 
     /// Sends a command past the store.
@@ -91,6 +133,26 @@ impl RedisServer {
         redis::from_redis_value(self.raw(&words).await).unwrap()
     }
 
+    /// Sends a command past the store, from where there is no runtime. Errors where there is no answer, too.
+    pub(crate) fn ask<T: FromRedisValue>(&self, words: &str) -> RedisResult<T> {
+        let client = redis::Client::open(self.url())?;
+        let mut connection = client.get_connection_with_timeout(ANSWER_WITHIN)?;
+        connection.set_read_timeout(Some(ANSWER_WITHIN))?;
+        let mut words = words.split(' ');
+        redis::cmd(words.next().unwrap()).arg(words.collect::<Vec<_>>()).query(&mut connection)
+    }
+
+    /// Sends a command that takes its time; nobody hears what came of it.
+    pub(crate) fn ask_in_background(&self, words: &str) -> JoinHandle<()> {
+        let (client, words) = (redis::Client::open(self.url()).unwrap(), words.to_owned());
+        std::thread::spawn(move || {
+            let mut words = words.split(' ');
+            let mut command = redis::cmd(words.next().unwrap());
+            command.arg(words.collect::<Vec<_>>());
+            client.get_connection().and_then(|mut connection| command.exec(&mut connection)).ok();
+        })
+    }
+
     /// How often the server has run `command`, as `INFO commandstats` counts it.
     pub(crate) async fn calls(&self, command: &str) -> u64 {
         let stats = self.text("INFO commandstats").await;
@@ -99,6 +161,7 @@ impl RedisServer {
         line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
     }
 
+    /// Kills the process, as a crash does. What it wrote is with the system and not lost.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -106,10 +169,18 @@ impl RedisServer {
         }
     }
 
+    /// Whether there is a process that is not frozen.
+    pub(super) fn is_running(&self) -> bool {
+        let Some(child) = &self.child else { return false };
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+        !stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+    }
+
     /// Starts again on the same port with the data that reached the disk.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        assert!(self.launch(), "redis-server did not start again; its log:\n{}", self.log());
+        self.launch();
+        assert!(self.is_up(), "redis-server did not start again; its log:\n{}", self.log());
     }
 
     /// Freezes the process: its sockets stay open and answer nothing.
@@ -132,53 +203,50 @@ impl RedisServer {
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
-    /// Answers whether the server came up and still runs.
-    fn launch(&mut self) -> bool {
+    /// Begins to start; [`Self::is_up`] waits for the end of it.
+    pub(super) fn launch(&mut self) {
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
         let child = Command::new("redis-server")
-            .args(self.listening())
-            .args(["--bind", "127.0.0.1", "--save", ""])
-            .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
-            .arg(self.dir.path())
+            .args(self.arguments())
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::null())
             .spawn();
         self.child = Some(child.unwrap_or_else(|error| panic!("is redis-server installed? {error}")));
-        self.is_up_in_time()
     }
 
-    fn listening(&self) -> Vec<String> {
-        let port = self.port.to_string();
-        let options = if self.is_tls {
-            let (cert, key) = (self.certificate(), self.dir.path().join("key.pem"));
-            format!(
-                "--port 0 --tls-port {port} --tls-auth-clients no --tls-cert-file {} --tls-key-file {}",
-                cert.display(),
-                key.display()
-            )
-        } else {
-            format!("--port {port}")
+    fn arguments(&self) -> Vec<String> {
+        let (dir, port) = (self.dir.path().display(), self.port);
+        let basic =
+            format!("--bind 127.0.0.1 --save  --enable-debug-command local --appendonly yes --dir {dir}");
+        let own = match &self.kind {
+            Kind::Alone => format!("--port {port} --appendfsync always"),
+            Kind::WithTls => format!(
+                "--port 0 --tls-port {port} --tls-auth-clients no --tls-cert-file {dir}/cert.pem \
+                 --tls-key-file {dir}/key.pem --appendfsync always"
+            ),
+            // What was written outlives the process without being forced to the disk; nobody pulls the plug.
+            Kind::Member(options) => format!("--port {port} --appendfsync no {}", options.join(" ")),
+            Kind::Sentinel => return vec![format!("{dir}/sentinel.conf"), "--sentinel".to_owned()],
         };
-        options.split(' ').map(str::to_owned).collect()
+        format!("{basic} {own}").split(' ').map(str::to_owned).collect()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a test's own deadline")]
-    fn is_up_in_time(&mut self) -> bool {
-        let deadline = Instant::now() + START_WITHIN;
-        while Instant::now() < deadline {
+    /// Waits until it has come up. Answers whether it still runs then.
+    pub(super) fn is_up(&mut self) -> bool {
+        let sign = match self.kind {
+            Kind::Alone | Kind::WithTls | Kind::Member(_) => "Ready to accept connections",
+            Kind::Sentinel => "+monitor master",
+        };
+        awaited("redis-server starts", || {
             if self.child.as_mut().unwrap().try_wait().unwrap().is_some() {
-                return false;
+                return Some(false);
             }
-            if self.log().contains("Ready to accept connections") {
-                return true;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        false
+            self.log().contains(sign).then_some(true)
+        })
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 }
@@ -198,6 +266,22 @@ impl Drop for RedisServer {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+/// A store that is connected.
+pub(crate) async fn connected(url: &str, options: &Options) -> RedisStore {
+    let store = RedisStore::connect(url, options).unwrap();
+    eventually("the store connects", || async { store.ping().await.is_ok() }).await;
+    store
+}
+
+/// A port that nobody listens on. It lies below those that the system gives to whoever connects: one of
+/// them may be given to a client of a server that is down for a while, even to one that calls it.
+pub(super) fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    loop {
+        let random = u16::try_from(Uuid::new_v4().as_u128() % u128::from(PORTS.end - PORTS.start)).unwrap();
+        let port = PORTS.start + random;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
