@@ -7,6 +7,7 @@
 mod backing;
 mod drain;
 pub mod online;
+mod sealing;
 mod vetting;
 mod worker;
 

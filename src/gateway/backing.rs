@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::sealing;
 use crate::config::{self, Secret, StoreUrl};
 use crate::ledger::Settings;
 use crate::store::embedded::{self, EmbeddedStore};
@@ -42,12 +43,13 @@ impl Backing {
         Ok(match &config.url {
             StoreUrl::Memory => {
                 tracing::warn!("the memory store forgets everything when the process ends");
-                Self::Shared(Arc::new(MemoryStore::new()))
+                Self::Shared(Arc::new(MemoryStore::new().with_codec(sealing::codec(config))))
             }
             StoreUrl::Embedded(dir) => {
                 let dir = dir.clone();
                 let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir));
-                Self::Shared(Arc::new(opening.await.map_err(OpenError::Panicked)??))
+                let store = opening.await.map_err(OpenError::Panicked)??;
+                Self::Shared(Arc::new(store.with_codec(sealing::codec(config))))
             }
             StoreUrl::Redis(address) => Self::Redis { address: address.clone(), options: options(config) },
             StoreUrl::Postgres(_) => return Err(OpenError::NoPostgres),
@@ -64,7 +66,12 @@ impl Backing {
 }
 
 fn options(config: &config::Store) -> Options {
-    Options { min_replicas: config.min_replicas, timeout: config.timeout, ..Options::of(&config.namespace) }
+    Options {
+        codec: sealing::codec(config),
+        min_replicas: config.min_replicas,
+        timeout: config.timeout,
+        ..Options::of(&config.namespace)
+    }
 }
 
 /// What the ledger needs to know of the store's configuration.

@@ -21,5 +21,6 @@ mod redis_faults;
 mod redis_store;
 mod redis_topology;
 mod road;
+mod sealed;
 mod servers;
 mod upstream;

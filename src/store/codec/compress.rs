@@ -3,6 +3,10 @@
 //! What is read back may have been written by anybody who can write to the store: it never takes more
 //! memory than its told length, and a told length never more than its bytes could hold.
 
+use std::cell::RefCell;
+use std::io;
+use std::thread::LocalKey;
+
 use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 
@@ -44,7 +48,9 @@ impl Compression {
 fn squeeze(body: &[u8]) -> Option<Bytes> {
     // What does not fit in here is not small enough.
     let mut small = Vec::with_capacity(body.len() - body.len() / WON_MIN);
-    Compressor::new(LEVEL).ok()?.compress_to_buffer(body, &mut small).ok()?;
+    let compress =
+        |compressor: &mut Compressor<'static>| compressor.compress_to_buffer(body, &mut small).ok();
+    with(&COMPRESSOR, || Compressor::new(LEVEL), compress)?;
     // It is kept for as long as the record: no more than it needs.
     small.shrink_to_fit();
     Some(small.into())
@@ -60,8 +66,30 @@ pub(super) fn expand(small: &[u8], len: u64) -> Option<Bytes> {
     let mut body = Vec::new();
     // Reserved, not filled: memory that is never written is never taken from the system.
     body.try_reserve_exact(len).ok()?;
-    Decompressor::new().ok()?.decompress_to_buffer(small, &mut body).ok()?;
+    let expand = |expander: &mut Decompressor<'static>| expander.decompress_to_buffer(small, &mut body).ok();
+    with(&DECOMPRESSOR, Decompressor::new, expand)?;
     (body.len() == len).then(|| body.into())
+}
+
+thread_local! {
+    // Making one takes twenty times as long as using it on a small body. Each call begins anew, whatever came
+    // of the one before.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Uses what this thread keeps, which is made when it is first needed.
+fn with<C, T>(
+    kept: &'static LocalKey<RefCell<Option<C>>>,
+    make: impl Fn() -> io::Result<C>,
+    work: impl FnOnce(&mut C) -> Option<T>,
+) -> Option<T> {
+    kept.with_borrow_mut(|kept| {
+        if kept.is_none() {
+            *kept = make().ok();
+        }
+        work(kept.as_mut()?)
+    })
 }
 
 #[cfg(test)]
@@ -95,6 +123,18 @@ mod tests {
         assert_eq!(Compression::Zstd.squeeze(&text(LEN_MIN - 1)), None);
         assert_eq!(Compression::Zstd.squeeze(&noise(64 * 1024)), None);
         assert_eq!(Compression::Off.squeeze(&text(64 * 1024)), None);
+    }
+
+    #[test]
+    fn a_failure_does_not_spoil_what_follows_on_its_thread() {
+        let small = Compression::Zstd.squeeze(&text(5000)).unwrap();
+        for _ in 0..3 {
+            assert_eq!(Compression::Zstd.squeeze(&noise(5000)), None);
+            assert_eq!(Compression::Zstd.squeeze(&text(5000)), Some(small.clone()));
+            assert_eq!(expand(&small[..small.len() - 1], 5000), None);
+            assert_eq!(expand(&small, 10), None);
+            assert_eq!(expand(&small, 5000), Some(text(5000)));
+        }
     }
 
     #[test]
