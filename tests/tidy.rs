@@ -80,7 +80,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("redb", &["src/store/embedded.rs", "src/store/embedded/"]),
     ("redis", &["src/store/redis.rs", "src/store/redis/"]),
     ("rustix", &["src/store/embedded/disk.rs"]),
-    ("rustls", &["src/upstream/"]),
+    ("rustls", &["src/store/postgres/tls.rs", "src/upstream/"]),
+    ("rustls_native_certs", &["src/store/postgres/tls.rs"]),
     ("serde", &["src/cli/demo", "src/proxy/canonical.rs", "src/store/codec/meta.rs"]),
     ("serde_json", &["src/cli/demo", "src/proxy/"]),
     ("sfv", &["src/protocol/key.rs"]),
@@ -101,6 +102,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "src/upstream/",
         ],
     ),
+    ("tokio_postgres", &["src/store/postgres.rs", "src/store/postgres/"]),
+    ("tokio_rustls", &["src/store/postgres/tls.rs"]),
     (
         "tokio_util",
         &[

@@ -12,6 +12,7 @@ pub mod codec;
 pub mod durability;
 pub mod embedded;
 pub mod memory;
+pub mod postgres;
 pub mod redis;
 pub mod transfer;
 

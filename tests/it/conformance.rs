@@ -16,6 +16,7 @@ use std::time::Duration;
 use onceway::store::codec::Codec;
 use onceway::store::embedded::EmbeddedStore;
 use onceway::store::memory::MemoryStore;
+use onceway::store::postgres::PostgresStore;
 use onceway::store::redis::RedisStore;
 use onceway::store::transfer::Transfer;
 use onceway::store::{Options, SessionLife, Store};
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 
 use crate::linearizability;
 use crate::records::eventually;
+use crate::servers::postgres::{PostgresServer, patient};
 use crate::servers::redis::{NAMESPACE, RedisServer};
 
 const SHORT: Duration = Duration::from_millis(60);
@@ -59,6 +61,11 @@ pub(crate) trait Shared: Bench {
 
 /// A store that outlives its process.
 pub(crate) trait Durable: Bench {
+    /// A store on a server of its own.
+    async fn set_up_to_be_restarted() -> Self {
+        Self::set_up().await
+    }
+
     /// The same after its process was ended, at once where it is a server, and started again.
     async fn restarted(self) -> Self;
 }
@@ -156,19 +163,83 @@ impl Durable for Redis {
     }
 }
 
+/// On a server that all of them share, in a namespace of its own, unless it is to be ended.
+struct Postgres {
+    store: Arc<PostgresStore>,
+    codec: Codec,
+    namespace: String,
+    own: Option<PostgresServer>,
+}
+
+impl Postgres {
+    async fn connect(own: Option<PostgresServer>, namespace: String, codec: Codec) -> Self {
+        let server = own.as_ref().unwrap_or_else(|| PostgresServer::shared());
+        let store = Arc::new(postgres_handle(server, &namespace, &codec));
+        eventually("the store connects", || async { store.ping().await.is_ok() }).await;
+        Self { store, codec, namespace, own }
+    }
+
+    fn server(&self) -> &PostgresServer {
+        self.own.as_ref().unwrap_or_else(|| PostgresServer::shared())
+    }
+}
+
+fn postgres_handle(server: &PostgresServer, namespace: &str, codec: &Codec) -> PostgresStore {
+    let options = Options { codec: codec.clone(), ..patient(namespace) };
+    PostgresStore::connect(&server.url(), &options).unwrap()
+}
+
+impl Bench for Postgres {
+    const NOT_THERE: SessionLife = SessionLife::Absent;
+
+    async fn set_up_with(codec: Codec) -> Self {
+        Self::connect(None, uuid::Uuid::new_v4().to_string(), codec).await
+    }
+
+    fn transfer(&self) -> Arc<dyn Transfer> {
+        self.store.clone()
+    }
+
+    fn another(&self) -> Arc<dyn Store> {
+        Arc::new(postgres_handle(self.server(), &self.namespace, &self.codec))
+    }
+}
+
+impl Shared for Postgres {
+    fn elsewhere(&self) -> Arc<dyn Transfer> {
+        let namespace = uuid::Uuid::new_v4().to_string();
+        Arc::new(postgres_handle(self.server(), &namespace, &self.codec))
+    }
+}
+
+impl Durable for Postgres {
+    async fn set_up_to_be_restarted() -> Self {
+        Self::connect(Some(PostgresServer::start()), NAMESPACE.to_owned(), Codec::default()).await
+    }
+
+    async fn restarted(self) -> Self {
+        let Self { store, codec, namespace, own } = self;
+        drop(store);
+        let mut server = own.unwrap();
+        server.kill();
+        server.launch();
+        Self::connect(Some(server), namespace, codec).await
+    }
+}
+
 /// Makes a test of every claim, for one store. A claim takes the bench, as it is or by reference.
 macro_rules! hold_to_the_contract {
-    ($module:ident, $bench:ty, by_value, [$($room:ident: [$($claim:ident),* $(,)?]),* $(,)?]) => {
+    ($module:ident, $bench:ty, restarted, [$($room:ident: [$($claim:ident),* $(,)?]),* $(,)?]) => {
         mod $module {
-            use crate::conformance::Bench as _;
+            use crate::conformance::Durable as _;
 
             $($(#[tokio::test]
             async fn $claim() {
-                crate::conformance::$room::$claim(<$bench>::set_up().await).await;
+                crate::conformance::$room::$claim(<$bench>::set_up_to_be_restarted().await).await;
             })*)*
         }
     };
-    ($module:ident, $bench:ty, by_reference, [$($room:ident: [$($claim:ident),* $(,)?]),* $(,)?]) => {
+    ($module:ident, $bench:ty, [$($room:ident: [$($claim:ident),* $(,)?]),* $(,)?]) => {
         mod $module {
             use crate::conformance::Bench as _;
 
@@ -182,22 +253,25 @@ macro_rules! hold_to_the_contract {
 
 macro_rules! for_every_store {
     ($claims:tt) => {
-        hold_to_the_contract!(memory, crate::conformance::Memory, by_reference, $claims);
-        hold_to_the_contract!(embedded, crate::conformance::Embedded, by_reference, $claims);
-        hold_to_the_contract!(redis, crate::conformance::Redis, by_reference, $claims);
+        hold_to_the_contract!(memory, crate::conformance::Memory, $claims);
+        hold_to_the_contract!(embedded, crate::conformance::Embedded, $claims);
+        hold_to_the_contract!(redis, crate::conformance::Redis, $claims);
+        hold_to_the_contract!(postgres, crate::conformance::Postgres, $claims);
     };
 }
 
 macro_rules! for_every_shared_store {
     ($claims:tt) => {
-        hold_to_the_contract!(shared_redis, crate::conformance::Redis, by_reference, $claims);
+        hold_to_the_contract!(shared_redis, crate::conformance::Redis, $claims);
+        hold_to_the_contract!(shared_postgres, crate::conformance::Postgres, $claims);
     };
 }
 
 macro_rules! for_every_durable_store {
     ($claims:tt) => {
-        hold_to_the_contract!(durable_embedded, crate::conformance::Embedded, by_value, $claims);
-        hold_to_the_contract!(durable_redis, crate::conformance::Redis, by_value, $claims);
+        hold_to_the_contract!(durable_embedded, crate::conformance::Embedded, restarted, $claims);
+        hold_to_the_contract!(durable_redis, crate::conformance::Redis, restarted, $claims);
+        hold_to_the_contract!(durable_postgres, crate::conformance::Postgres, restarted, $claims);
     };
 }
 

@@ -16,6 +16,7 @@ mod embedded_store;
 mod harness;
 mod ledger;
 mod linearizability;
+mod postgres_store;
 mod records;
 mod redis_faults;
 mod redis_store;
