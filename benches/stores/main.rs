@@ -11,6 +11,7 @@
 #[path = "../gateway/cpu.rs"]
 mod cpu;
 mod load;
+mod postgres;
 mod relay;
 #[path = "../gateway/servers.rs"]
 #[expect(dead_code, reason = "no gateway and no nginx is started here")]
@@ -108,6 +109,7 @@ async fn measure(extent: &Extent) -> Result<String, Failure> {
         Subject::file(dir.path())?,
         Subject::redis(dir.path(), false).await?,
         Subject::redis(dir.path(), true).await?,
+        Subject::postgres(dir.path()).await?,
     ];
     subjects.retain(|subject| subject.name.contains(&extent.only));
     let mut rows = Vec::new();
@@ -130,9 +132,10 @@ async fn measure(extent: &Extent) -> Result<String, Failure> {
 /// What runs here, and on what.
 fn what_runs_here(extent: &Extent) -> Result<String, Failure> {
     let redis = servers::version_of("redis-server", "--version")?;
+    let postgres = postgres::version()?;
     let processors = std::thread::available_parallelism()?;
     Ok(format!(
-        "onceway {}, redis {redis} on {processors} shared processors; one thread calls; answers of {} bytes;\n\
+        "onceway {}, redis {redis}, postgres {postgres} on {processors} shared processors; one thread calls; answers of {} bytes;\n\
          medians of {} rounds of up to {} calls a row",
         env!("CARGO_PKG_VERSION"),
         load::ANSWER_BYTES,

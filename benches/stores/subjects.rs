@@ -13,6 +13,7 @@ use onceway::protocol::scope::StorageKey;
 use onceway::store::codec::Codec;
 use onceway::store::embedded::EmbeddedStore;
 use onceway::store::memory::MemoryStore;
+use onceway::store::postgres::PostgresStore;
 use onceway::store::redis::RedisStore;
 use onceway::store::{Options, Store};
 use redb::{Database, Durability, TableDefinition};
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Failure;
 use super::cpu::Used;
+use super::postgres::{self, Plain, Postgres};
 use super::servers::Server;
 
 const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("plain");
@@ -33,7 +35,13 @@ pub(super) struct Subject {
     pub(super) name: &'static str,
     pub(super) store: Arc<dyn Store>,
     pub(super) raw: Option<Raw>,
-    server: Option<Server>,
+    server: Option<Stands>,
+}
+
+/// What a store stands on.
+enum Stands {
+    Redis(Server),
+    Postgres(Postgres),
 }
 
 /// A plain write.
@@ -43,6 +51,8 @@ pub(super) enum Raw {
     Redis(MultiplexedConnection),
     /// An insert into one table of redb; whatever waits when a commit begins is in it.
     Redb(mpsc::Sender<Waiting>),
+    /// An insert of one row and its commit, on as many connections as there are callers, up to some.
+    Postgres(Arc<Plain>),
 }
 
 /// Something to be written by the plain loop around redb, and who waits for it.
@@ -74,7 +84,16 @@ impl Subject {
         let mut set = redis::cmd("CONFIG");
         set.arg("SET").arg("appendfsync").arg(word).exec_async(&mut raw).await?;
         let store = redis_store(server.address).await?;
-        Ok(Self { name, store, raw: Some(Raw::Redis(raw)), server: Some(server) })
+        Ok(Self { name, store, raw: Some(Raw::Redis(raw)), server: Some(Stands::Redis(server)) })
+    }
+
+    /// The database as it is by default: every commit is on the disk before it is acknowledged.
+    pub(super) async fn postgres(dir: &Path) -> Result<Self, Failure> {
+        let server = Postgres::start(dir)?;
+        let plain = Plain::connect(server.address()).await?;
+        let store = postgres_store(server.address()).await?;
+        let raw = Some(Raw::Postgres(Arc::new(plain)));
+        Ok(Self { name: "postgres://", store, raw, server: Some(Stands::Postgres(server)) })
     }
 
     /// The same store through another address, where it has one.
@@ -82,19 +101,30 @@ impl Subject {
         &self,
         address: impl AsyncFnOnce(SocketAddr) -> io::Result<SocketAddr>,
     ) -> Result<Option<Arc<dyn Store>>, Failure> {
-        let Some(server) = &self.server else { return Ok(None) };
-        redis_store(address(server.address).await?).await.map(Some)
+        Ok(Some(match &self.server {
+            None => return Ok(None),
+            Some(Stands::Redis(server)) => redis_store(address(server.address).await?).await?,
+            Some(Stands::Postgres(server)) => postgres_store(address(server.address()).await?).await?,
+        }))
     }
 
     /// The processor time of this process and of the server, if there is one.
     pub(super) fn used(&self) -> io::Result<(Used, Option<Used>)> {
-        let server = self.server.as_ref().map(|server| Used::by(server.pid())).transpose()?;
+        let server = match &self.server {
+            None => None,
+            Some(Stands::Redis(server)) => Some(Used::by(server.pid())?),
+            Some(Stands::Postgres(server)) => Some(server.used()?),
+        };
         Ok((Used::by(std::process::id())?, server))
     }
 }
 
 async fn redis_store(address: SocketAddr) -> Result<Arc<dyn Store>, Failure> {
     connected(RedisStore::connect(&format!("redis://{address}/0"), &Options::of("bench"))?).await
+}
+
+async fn postgres_store(address: SocketAddr) -> Result<Arc<dyn Store>, Failure> {
+    connected(PostgresStore::connect(&postgres::url(address), &Options::of("bench"))?).await
 }
 
 async fn connected(store: impl Store) -> Result<Arc<dyn Store>, Failure> {
@@ -124,6 +154,7 @@ impl Raw {
                 let stood: Option<Vec<u8>> = command.query_async(&mut connection.clone()).await?;
                 Ok(stood.is_none())
             }
+            Self::Postgres(plain) => plain.write(key.as_bytes(), &encoded.head).await,
             Self::Redb(writer) => {
                 let (written, waiting) = oneshot::channel();
                 writer.send(Waiting { key: *key, value: encoded.head.to_vec(), written }).await?;

@@ -3,6 +3,8 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+const NONE: &str = "–";
+
 /// One row in one round.
 #[derive(Clone, Copy)]
 pub(super) struct Sample {
@@ -25,53 +27,65 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
-        let mut values: Vec<f64> = self.samples.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or_default()
+    /// Calls per second, round by round.
+    fn rates(&self) -> Vec<f64> {
+        self.samples.iter().map(|sample| f64::from(sample.calls) / sample.took.as_secs_f64()).collect()
     }
 
-    fn rate(&self) -> f64 {
-        self.median(|sample| f64::from(sample.calls) / sample.took.as_secs_f64())
+    /// Processor time of a call: the median, and the least disturbed round.
+    fn micros(&self, of: impl Fn(&Sample) -> Duration) -> String {
+        let per_call = |sample: &Sample| of(sample).as_secs_f64() * 1e6 / f64::from(sample.calls);
+        let micros: Vec<f64> = self.samples.iter().map(per_call).collect();
+        let least = micros.iter().copied().fold(f64::INFINITY, f64::min);
+        format!("{:.1} ({least:.1})", median(micros))
     }
 
-    fn micros(&self, of: impl Fn(&Sample) -> Duration) -> f64 {
-        self.median(|sample| of(sample).as_secs_f64() * 1e6 / f64::from(sample.calls))
+    fn millis(&self, of: impl Fn(&Sample) -> Duration) -> String {
+        let millis = self.samples.iter().map(|sample| of(sample).as_secs_f64() * 1e3);
+        format!("{:.3}", median(millis.collect()))
     }
 }
 
-/// Renders the rows. The plain write is a row among them, its rate is what the others are divided by.
+/// Renders the rows. The plain write is a row among them, and the others of its store and callers are held against
+/// it, round by round.
 pub(super) fn render(rows: &[Row], plain: &str) -> Result<String, fmt::Error> {
-    let mut out = "| store | call | callers | round trips | calls/s | of plain | CPU µs, ours | server's | p50 ms | p99 ms |\n\
-                   |---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
-        .to_owned();
+    let mut out =
+        "| store | call | callers | round trips | calls/s | of plain | CPU µs, ours | server's | p50 ms | p99 ms |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+            .to_owned();
     for row in rows.iter().filter(|row| !row.samples.is_empty()) {
         let beside = rows
             .iter()
-            .find(|other| other.store == row.store && other.callers == row.callers && other.call == plain);
-        let of_plain = beside.filter(|_| row.call != plain).map(|plain| row.rate() / plain.rate() * 100.0);
-        let is_server = row.samples.iter().all(|sample| sample.servers.is_some());
-        let servers = is_server.then(|| row.micros(|sample| sample.servers.unwrap_or_default()));
+            .filter(|_| row.call != plain)
+            .find(|other| other.call == plain && (other.store, other.callers) == (row.store, row.callers));
+        let ratios: Vec<f64> = beside
+            .into_iter()
+            .flat_map(|plain| row.rates().into_iter().zip(plain.rates()))
+            .map(|(own, plain)| own / plain)
+            .collect();
+        let of_plain = if ratios.is_empty() { NONE.to_owned() } else { format!("{:.2}", median(ratios)) };
+        let has_server = row.samples.iter().all(|sample| sample.servers.is_some());
+        let servers = || row.micros(|sample| sample.servers.unwrap_or_default());
         writeln!(
             out,
-            "| {} | {} | {} | {} | {:.0} | {} | {:.1} | {} | {:.2} | {:.2} |",
+            "| {} | {} | {} | {} | {:.0} | {of_plain} | {} | {} | {} | {} |",
             row.store,
             row.call,
             row.callers,
-            shown(row.round_trips, 2, ""),
-            row.rate(),
-            shown(of_plain, 0, " %"),
+            row.round_trips.map_or_else(|| NONE.to_owned(), |count| format!("{count:.2}")),
+            median(row.rates()),
             row.micros(|sample| sample.ours),
-            shown(servers, 1, ""),
-            row.median(|sample| sample.p50.as_secs_f64() * 1e3),
-            row.median(|sample| sample.p99.as_secs_f64() * 1e3),
+            if has_server { servers() } else { NONE.to_owned() },
+            row.millis(|sample| sample.p50),
+            row.millis(|sample| sample.p99),
         )?;
     }
     Ok(out)
 }
 
-fn shown(value: Option<f64>, digits: usize, unit: &str) -> String {
-    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}{unit}"))
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 /// The value that so many percent of the latencies do not exceed.
