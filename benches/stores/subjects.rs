@@ -90,8 +90,9 @@ impl Subject {
     /// The database as it is by default: every commit is on the disk before it is acknowledged.
     pub(super) async fn postgres(dir: &Path) -> Result<Self, Failure> {
         let server = Postgres::start(dir)?;
-        let plain = Plain::connect(server.address()).await?;
+        // It listens before it serves, and only the store waits for that.
         let store = postgres_store(server.address()).await?;
+        let plain = Plain::connect(server.address()).await?;
         let raw = Some(Raw::Postgres(Arc::new(plain)));
         Ok(Self { name: "postgres://", store, raw, server: Some(Stands::Postgres(server)) })
     }
