@@ -91,8 +91,16 @@ fn extent(mut arguments: impl Iterator<Item = String>) -> Result<Extent, Failure
     Ok(extent)
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn run(extent: &Extent) -> Result<String, Failure> {
+fn run(extent: &Extent) -> Result<String, Failure> {
+    // A thread that ends takes the count of its processor time along, so none does.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(Duration::from_hours(24))
+        .build()?;
+    runtime.block_on(run_until_stopped(extent))
+}
+
+async fn run_until_stopped(extent: &Extent) -> Result<String, Failure> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // Leaving in any of these ways drops the servers, which ends them, and then their directory.
     tokio::select! {
