@@ -73,7 +73,8 @@ impl Server {
         })
     }
 
-    fn start(
+    /// Starts a program with a directory and a port of its own.
+    pub(super) fn start(
         program: &str,
         dir: &PathBuf,
         command: impl Fn(&Path, u16) -> io::Result<Command>,

@@ -19,6 +19,7 @@ mod embedded_crash;
 mod embedded_store;
 mod harness;
 mod ledger;
+mod linearizability;
 mod migration;
 mod postgres_application;
 mod postgres_store;
