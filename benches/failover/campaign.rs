@@ -59,13 +59,16 @@ pub(crate) struct Plan {
 /// When it is enough.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
-    Failovers(usize),
+    Lost(usize),
     Passed(Duration),
 }
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Report {
+    /// Masters taken away.
+    pub(crate) lost: usize,
+    /// Masters made, as the Sentinels count them: more than were taken away where they lost patience.
     pub(crate) failovers: usize,
     pub(crate) requests: usize,
     pub(crate) keys: usize,
@@ -114,7 +117,9 @@ pub(crate) fn run(plan: &Plan, is_stopped: &AtomicBool) -> Report {
     let upstream = upstream(&notes);
     let gateway = GatewayPlan::before(&upstream)
         .store(&redis.url())
-        .store_line(&format!("min_replicas = {}", plan.min_replicas));
+        .store_line(&format!("min_replicas = {}", plan.min_replicas))
+        // The upstream of the tests does not bear a connection that is idle for longer than its patience.
+        .upstream("idle_timeout = \"5s\"");
     let gateways = Arc::new([gateway.start(), gateway.start()]);
     notes.served();
     let callers: Vec<_> = (0..CALLERS)
@@ -123,15 +128,15 @@ pub(crate) fn run(plan: &Plan, is_stopped: &AtomicBool) -> Report {
             thread::spawn(move || call(caller, &notes, &gateways))
         })
         .collect();
-    let (began, mut failovers) = (now(), 0);
-    while !plan.until.is_enough(failovers, began.elapsed()) && !is_stopped.load(Ordering::Acquire) {
-        fail_over(&mut redis, plan.fault, LAGS[failovers % LAGS.len()]);
-        failovers += 1;
+    let (began, mut lost) = (now(), 0);
+    while !plan.until.is_enough(lost, began.elapsed()) && !is_stopped.load(Ordering::Acquire) {
+        fail_over(&mut redis, plan.fault, LAGS[lost % LAGS.len()]);
+        lost += 1;
     }
     notes.is_over.store(true, Ordering::Release);
     let answered = callers.into_iter().all(|caller| caller.join().is_ok());
     assert!(answered, "a caller failed");
-    notes.report(failovers)
+    Report { lost, failovers: redis.failovers(), ..notes.report() }
 }
 
 /// Takes the master away once everybody follows it, and gives it back when another has taken its place.
@@ -233,9 +238,9 @@ fn ask_until_final(
 }
 
 impl Until {
-    fn is_enough(self, failovers: usize, passed: Duration) -> bool {
+    fn is_enough(self, lost: usize, passed: Duration) -> bool {
         match self {
-            Self::Failovers(enough) => failovers >= enough,
+            Self::Lost(enough) => lost >= enough,
             Self::Passed(enough) => passed >= enough,
         }
     }
@@ -287,16 +292,16 @@ impl Notes {
         served.last = now();
     }
 
-    fn report(&self, failovers: usize) -> Report {
+    fn report(&self) -> Report {
         let executions = self.executions.lock().unwrap();
         Report {
-            failovers,
             requests: self.requests.load(Ordering::Acquire),
             keys: executions.len(),
             twice: executions.values().filter(|times| **times > 1).count(),
             wrong: self.wrong.load(Ordering::Acquire),
             unknown: self.unknown.load(Ordering::Acquire),
             longest_silence: self.served.lock().unwrap().longest_silence,
+            ..Report::default()
         }
     }
 }
