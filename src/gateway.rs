@@ -6,6 +6,9 @@
 
 mod backing;
 mod drain;
+pub mod online;
+mod sealing;
+mod vetting;
 mod worker;
 
 use std::io;
@@ -29,6 +32,8 @@ use crate::upstream::{BadAddress, Trust, Upstream};
 
 use backing::Backing;
 pub use backing::OpenError;
+pub use vetting::Refused;
+use vetting::Vetting;
 
 /// A gateway that takes requests.
 #[derive(Debug)]
@@ -52,6 +57,9 @@ pub enum GatewayError {
     /// The store cannot be opened.
     #[error("open the store")]
     Store(#[from] OpenError),
+    /// The guarantee would not hold on it.
+    #[error(transparent)]
+    Untrusted(#[from] Refused),
     /// An upstream's address cannot be used.
     #[error("prepare the upstreams")]
     Upstream(#[from] BadAddress),
@@ -92,7 +100,13 @@ pub async fn start(config: Config) -> Result<Running, GatewayError> {
     let upstreams = Upstreams::prepare(&config)?;
     let backing = Backing::open(&config.store).await?;
     let store = backing.handle()?;
-    let ledger = Ledger::new(store, ledger::fresh_session(), backing::ledger_settings(&config.store));
+    let ledger =
+        Ledger::new(Arc::clone(&store), ledger::fresh_session(), backing::ledger_settings(&config.store));
+    let inspect = move || {
+        let store = Arc::clone(&store);
+        async move { store.inspect().await }
+    };
+    let mut vetting = Vetting::new(inspect, config.store.accept_eviction, ledger.clone());
     let shared = Arc::new(shared(&config));
     let mut running = Running {
         listen: listener.local_addr().map_err(|error| GatewayError::Listen(config.server.listen, error))?,
@@ -110,10 +124,14 @@ pub async fn start(config: Config) -> Result<Running, GatewayError> {
     });
     let is_connected = ledger.connected(config.store.timeout).await;
     if is_connected {
-        backing.inspect().await?;
+        vetting.first().await?;
     } else {
         tracing::warn!(store = %ledger.store_name(), "the store is out of reach: guarded requests are refused until it is back");
     }
+    running.chores.spawn({
+        let stopping = running.stop.connections.clone();
+        async move { stopping.run_until_cancelled(vetting.keep()).await }
+    });
     let backing = Arc::new(backing);
     for number in 0..config.server.threads {
         running.workers.push(worker::spawn(number, &running, &listener, &backing, &upstreams)?);
@@ -167,10 +185,13 @@ struct Upstreams {
 impl Upstreams {
     /// Reads the certificates once, and makes sure that every worker will be able to make its clients.
     fn prepare(config: &Config) -> Result<Self, GatewayError> {
-        let needs_tls = config.upstreams.iter().any(|upstream| upstream.tls);
-        let upstreams = Self { trust: Trust::of_system(needs_tls).map_err(GatewayError::Trust)? };
+        let upstreams = Self { trust: Self::trust(config).map_err(GatewayError::Trust)? };
         upstreams.connect(config)?;
         Ok(upstreams)
+    }
+
+    fn trust(config: &Config) -> io::Result<Trust> {
+        Trust::of_system(config.upstreams.iter().any(|upstream| upstream.tls))
     }
 
     fn connect(&self, config: &Config) -> Result<Vec<Upstream>, BadAddress> {

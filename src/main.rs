@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use onceway::cli::check::CheckArgs;
 use onceway::cli::demo::{self, DemoArgs};
 use onceway::cli::{Cli, Command};
 use onceway::config::{Config, ConfigProblems};
@@ -24,15 +25,27 @@ const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Check(args) => match args.run() {
-            Ok(report) => print(&report),
-            Err(problems) => refuse(&problems),
-        },
+        Command::Check(args) => check(&args),
         Command::Serve(args) => match args.config() {
             Ok(config) => finish(serve(config)),
             Err(problems) => refuse(&problems),
         },
         Command::Demo(args) => finish(demonstrate(&args)),
+    }
+}
+
+fn check(args: &CheckArgs) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(error.into())),
+    };
+    match runtime.block_on(args.run()) {
+        Ok(checked) if checked.is_sound => print(&checked.report),
+        Ok(checked) => {
+            print(&checked.report);
+            ExitCode::from(FAILED)
+        }
+        Err(problems) => refuse(&problems),
     }
 }
 

@@ -48,7 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
-    ("cli", &["protocol", "config", "gateway"]),
+    ("cli", &["protocol", "config", "store", "gateway"]),
     ("main", &["config", "telemetry", "gateway", "cli"]),
 ];
 
@@ -58,10 +58,11 @@ const ANYWHERE: &[&str] = &["src/"];
 /// Each outside crate and the paths below which it may be named.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("async_trait", &["src/store/"]),
-    ("aws_lc_rs", &["src/protocol/"]),
+    ("aws_lc_rs", &["src/protocol/", "src/store/codec/"]),
     ("bytes", ANYWHERE),
     ("bytesize", &["src/config/units.rs"]),
     ("clap", &["src/cli/", "src/main.rs"]),
+    ("crc16", &["src/store/redis/cluster/"]),
     ("crc32fast", &["src/store/codec.rs"]),
     ("http", &["src/admin/", "src/cli/demo", "src/config/", "src/proxy/", "src/telemetry/", "src/upstream/"]),
     ("http_body", &["src/proxy/", "src/upstream/"]),
@@ -74,15 +75,15 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("hyper_util", &["src/admin/", "src/cli/demo", "src/proxy/", "src/server/", "src/upstream/"]),
     ("jsonptr", &["src/config/terms.rs"]),
     ("mimalloc", &["src/main.rs"]),
-    ("postcard", &["src/store/codec.rs"]),
+    ("postcard", &["src/store/codec/meta.rs"]),
     ("quick_cache", &["src/ledger/answers.rs"]),
     ("redb", &["src/store/embedded.rs", "src/store/embedded/"]),
     ("redis", &["src/store/redis.rs", "src/store/redis/"]),
     ("rustls", &["src/upstream/"]),
-    ("serde", &["src/cli/demo", "src/proxy/canonical.rs", "src/store/codec.rs"]),
+    ("serde", &["src/cli/demo", "src/proxy/canonical.rs", "src/store/codec/meta.rs"]),
     ("serde_json", &["src/cli/demo", "src/proxy/"]),
     ("sfv", &["src/protocol/key.rs"]),
-    ("socket2", &["src/server/", "src/store/redis.rs", "src/upstream/connection.rs"]),
+    ("socket2", &["src/server/", "src/store/redis/address.rs", "src/upstream/connection.rs"]),
     ("strsim", &["src/config/section.rs"]),
     ("thiserror", ANYWHERE),
     (
@@ -129,7 +130,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["src/config/terms.rs", "src/telemetry/log.rs"]),
     ("url", &["src/cli/demo", "src/config/address.rs"]),
     ("uuid", &["src/cli/demo", "src/ledger/", "src/proxy/respond.rs", "src/telemetry/"]),
-    ("zeroize", &["src/config/"]),
+    ("zeroize", &["src/config/", "src/store/codec/seal.rs"]),
+    ("zstd", &["src/store/codec/compress.rs"]),
 ];
 
 /// Where status codes are chosen.

@@ -1,4 +1,8 @@
-//! `onceway check`: what a configuration protects, as text. Prints nothing and connects to nothing.
+//! `onceway check`: what a configuration protects, as text. Prints nothing; connects to nothing unless asked to.
+//!
+//! Read `check/online.rs` for what it says of a store and upstreams that it was asked to look at.
+
+mod online;
 
 use std::path::PathBuf;
 
@@ -6,6 +10,7 @@ use clap::Args;
 
 use crate::config::risks::risks;
 use crate::config::{self, Config, ConfigProblems, Route, Upstream, name_of, show_duration, show_size};
+use crate::gateway;
 use crate::protocol::policy::{InFlightMode, KeyMode, KeySource, Policy, ScopeSource};
 
 /// What `check` can be told.
@@ -14,15 +19,34 @@ pub struct CheckArgs {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+
+    /// Also connect to the store and the upstreams, and say how well the store keeps what it acknowledges
+    #[arg(long)]
+    online: bool,
+}
+
+/// What was found, and whether a gateway would start and serve.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// For people; ends with a newline.
+    pub report: String,
+    /// Whether all is within reach and the store may be trusted; true where nobody looked.
+    pub is_sound: bool,
 }
 
 impl CheckArgs {
-    /// Loads the file and tells what it comes to.
+    /// Loads the file and tells what it comes to, and if so asked, what its store and upstreams answer.
     ///
     /// Errors: every problem of the file at once.
-    pub fn run(&self) -> Result<String, ConfigProblems> {
+    pub async fn run(&self) -> Result<Checked, ConfigProblems> {
         let config = config::load(&self.config)?;
-        Ok(format!("{} is valid\n\n{}", self.config.display(), report(&config)))
+        let report = format!("{} is valid\n\n{}", self.config.display(), report(&config));
+        if !self.online {
+            return Ok(Checked { report, is_sound: true });
+        }
+        let found = gateway::online::look(&config).await;
+        let is_sound = online::is_sound(&config, &found);
+        Ok(Checked { report: format!("{report}\n{}", online::report(&config, &found)), is_sound })
     }
 }
 

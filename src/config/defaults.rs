@@ -41,6 +41,7 @@ impl Default for Store {
             min_replicas: 0,
             accept_eviction: false,
             encryption_keys: Vec::new(),
+            open_only: false,
             accept_unsealed: false,
             compression: Compression::Off,
             backup: None,

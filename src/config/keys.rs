@@ -160,7 +160,7 @@ pub static STORE: [Key; 13] = [
         Shape::SecretText("the path of a file that holds encryption keys"),
         "",
         "File with the keys that seal records, one a line, each 64 hexadecimal digits. The first seals, all \
-         open. Left out: records are not sealed.",
+         open; after a first line open-only they open and none seals. Left out: records are not sealed.",
     ),
     key(
         "accept_unsealed",

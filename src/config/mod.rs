@@ -14,6 +14,7 @@ mod load;
 mod pattern;
 mod place;
 mod problem;
+mod record_keys;
 mod resolve;
 pub mod risks;
 mod routes;
@@ -27,6 +28,7 @@ pub use choices::{Choice, name_of};
 pub use load::{for_upstream, load, parse};
 pub use place::Place;
 pub use problem::{ConfigProblems, Problem, Unfit, Wrong};
+pub use record_keys::EncryptionKey;
 pub use units::{show_duration, show_size};
 
 use std::net::SocketAddr;
@@ -115,9 +117,11 @@ pub struct Store {
     pub min_replicas: u32,
     /// Whether a Redis that may evict claims is accepted.
     pub accept_eviction: bool,
-    /// The keys that seal records, as read from `encryption_key_file`: 64 hexadecimal digits each. The
-    /// first seals, all open; none: records are not sealed.
-    pub encryption_keys: Vec<Secret>,
+    /// The keys that seal records, as read from `encryption_key_file`, no two alike. The first seals, all
+    /// open; none: records are not sealed.
+    pub encryption_keys: Vec<EncryptionKey>,
+    /// Whether the keys only open what others sealed: the file begins with the line `open-only`.
+    pub open_only: bool,
     /// Whether records that are not sealed are read where others are sealed.
     pub accept_unsealed: bool,
     /// What happens to large answer bodies before they are kept.

@@ -8,6 +8,7 @@ use super::address::{self, UpstreamUrl};
 use super::keys::{self, Known};
 use super::place::Place;
 use super::problem::{Unfit, Wrong};
+use super::record_keys::{self, RecordKeys};
 use super::section::{Findings, Section};
 use super::{Admin, Backup, Config, Log, Secret, Server, Store, Upstream, defaults, load, routes, terms};
 
@@ -65,6 +66,7 @@ fn admin(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Admin {
 fn store(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Store {
     let default = Store::default();
     let Some(section) = section else { return default };
+    let RecordKeys { keys: encryption_keys, open_only } = encryption_keys(find, section);
     Store {
         url: section.text(find, "url", address::store).unwrap_or(default.url),
         namespace: section.text(find, "namespace", terms::namespace).unwrap_or(default.namespace),
@@ -74,7 +76,8 @@ fn store(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Store {
         hash_key: hash_key(find, section),
         min_replicas: section.count(find, "min_replicas").map_or(default.min_replicas, small),
         accept_eviction: section.flag(find, "accept_eviction").unwrap_or(default.accept_eviction),
-        encryption_keys: encryption_keys(find, section),
+        encryption_keys,
+        open_only,
         accept_unsealed: section.flag(find, "accept_unsealed").unwrap_or(default.accept_unsealed),
         compression: section.word(find, "compression").unwrap_or(default.compression),
         backup: backup(find, section),
@@ -92,25 +95,22 @@ fn backup(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Backup> {
 }
 
 /// Reads the keys from the file that `encryption_key_file` names.
-fn encryption_keys(find: &mut Findings<'_>, section: &Section<'_>) -> Vec<Secret> {
+fn encryption_keys(find: &mut Findings<'_>, section: &Section<'_>) -> RecordKeys {
     const NAME: &str = "encryption_key_file";
-    const KEY_DIGITS: usize = 64;
-    let Some(text) = secret_file(find, section, NAME) else { return Vec::new() };
-    let lines: Vec<&str> = text.reveal().lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let is_key = |line: &&str| line.len() == KEY_DIGITS && line.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if lines.is_empty() || !lines.iter().all(is_key) {
-        let wanted = format!("a file with a key of {KEY_DIGITS} hexadecimal digits on each line");
-        section.refuse(find, NAME, Unfit::Expected(wanted));
-        return Vec::new();
-    }
-    lines.into_iter().map(Secret::new).collect()
+    let Some(text) = secret_file(find, section, NAME) else { return RecordKeys::default() };
+    record_keys::read(text.reveal()).unwrap_or_else(|problems| {
+        for unfit in problems {
+            section.refuse(find, NAME, unfit);
+        }
+        RecordKeys::default()
+    })
 }
 
 /// Reads the secret from the file that `hash_key_file` names.
 fn hash_key(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Secret> {
     const SECRET_BYTES_MIN: usize = 16;
     const NAME: &str = "hash_key_file";
-    let secret = secret_file(find, section, NAME)?;
+    let secret = Secret::new(secret_file(find, section, NAME)?.reveal().trim());
     if secret.reveal().len() < SECRET_BYTES_MIN {
         let wanted = format!("a file that holds a secret of at least {SECRET_BYTES_MIN} bytes of text");
         section.refuse(find, NAME, Unfit::Expected(wanted));
@@ -119,8 +119,7 @@ fn hash_key(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Secret> {
     Some(secret)
 }
 
-/// Reads the text of a file that holds a secret, without the white space around it. What is not text reads
-/// as empty.
+/// Reads the text of a file that holds a secret. What is not text reads as empty.
 fn secret_file(find: &mut Findings<'_>, section: &Section<'_>, name: &str) -> Option<Secret> {
     const SECRET_BYTES_MAX: u64 = 64 * 1024;
     // The secret itself put where its file's name belongs must not be shown: the value never is.
@@ -133,7 +132,7 @@ fn secret_file(find: &mut Findings<'_>, section: &Section<'_>, name: &str) -> Op
             return None;
         }
     };
-    Some(Secret::new(std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default()))
+    Some(Secret::new(std::str::from_utf8(&bytes).unwrap_or_default()))
 }
 
 fn log(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Log {

@@ -60,6 +60,15 @@ fn of_gateway(config: &Config) -> Vec<&'static str> {
             "no store.hash_key_file: whoever reads the store can test guesses of short keys and credentials",
         ),
         (
+            config.store.open_only,
+            "store.encryption_key_file begins with open-only: its keys open records, and none is sealed",
+        ),
+        (
+            !config.store.encryption_keys.is_empty() && config.store.accept_unsealed,
+            "store.accept_unsealed = true: whoever can write to the store can forge answers; switch it off once \
+             no record is left from before sealing",
+        ),
+        (
             config.default_upstream.is_none(),
             "no [upstreams.default]: whatever no route names is answered 404",
         ),
@@ -145,7 +154,7 @@ fn is_reachable(source: &KeySource, policy: &Policy) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Store, for_upstream};
+    use crate::config::{EncryptionKey, Store, for_upstream};
 
     fn with(change: impl FnOnce(&mut Config)) -> Vec<String> {
         let mut config = for_upstream("http://127.0.0.1:9000", None, None).unwrap();
@@ -196,7 +205,14 @@ mod tests {
         assert!(with(|config| config.store.url = StoreUrl::Memory)[0].contains("memory:"));
         assert!(with(|config| config.store = Store::default())[0].contains("hash_key_file"));
         assert!(with(|config| config.default_upstream = None)[0].contains("404"));
+        assert!(with(|config| config.store.open_only = true)[0].contains("none is sealed"));
+        assert!(with(accept_unsealed)[0].contains("accept_unsealed"));
         assert!(with(|config| config.routes.clear())[0].contains("no route is protected"));
+    }
+
+    fn accept_unsealed(config: &mut Config) {
+        config.store.encryption_keys = EncryptionKey::from_hex(&"0a".repeat(32)).into_iter().collect();
+        config.store.accept_unsealed = true;
     }
 
     #[test]

@@ -5,18 +5,18 @@
 
 use std::sync::Arc;
 
+use super::sealing;
 use crate::config::{self, Secret, StoreUrl};
 use crate::ledger::Settings;
-use crate::store::durability::Durability;
 use crate::store::embedded::{self, EmbeddedStore};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{InvalidAddress, RedisStore};
-use crate::store::{Options, Store, StoreError};
+use crate::store::{Options, Store};
 
 /// A store, opened.
 pub(super) enum Backing {
     Shared(Arc<dyn Store>),
-    Redis { address: Secret, options: Options, accept_eviction: bool },
+    Redis { address: Secret, options: Options },
 }
 
 /// Why a store could not be opened.
@@ -31,9 +31,6 @@ pub enum OpenError {
     /// The address of Redis.
     #[error("use Redis")]
     Address(#[from] InvalidAddress),
-    /// It would break the guarantee, or cannot be used at all.
-    #[error("trust the store: {0}")]
-    Refused(String),
     /// It is not part of this version.
     #[error("use postgres://: this version has no such store")]
     NoPostgres,
@@ -46,17 +43,15 @@ impl Backing {
         Ok(match &config.url {
             StoreUrl::Memory => {
                 tracing::warn!("the memory store forgets everything when the process ends");
-                Self::Shared(Arc::new(MemoryStore::new()))
+                Self::Shared(Arc::new(MemoryStore::new().with_codec(sealing::codec(config))))
             }
             StoreUrl::Embedded(dir) => {
                 let dir = dir.clone();
                 let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir));
-                Self::Shared(Arc::new(opening.await.map_err(OpenError::Panicked)??))
+                let store = opening.await.map_err(OpenError::Panicked)??;
+                Self::Shared(Arc::new(store.with_codec(sealing::codec(config))))
             }
-            StoreUrl::Redis(address) => {
-                let accept_eviction = config.accept_eviction;
-                Self::Redis { address: address.clone(), options: options(config), accept_eviction }
-            }
+            StoreUrl::Redis(address) => Self::Redis { address: address.clone(), options: options(config) },
             StoreUrl::Postgres(_) => return Err(OpenError::NoPostgres),
         })
     }
@@ -65,39 +60,18 @@ impl Backing {
     pub(super) fn handle(&self) -> Result<Arc<dyn Store>, OpenError> {
         Ok(match self {
             Self::Shared(store) => Arc::clone(store),
-            Self::Redis { address, options, .. } => Arc::new(RedisStore::connect(address.reveal(), options)?),
+            Self::Redis { address, options } => Arc::new(RedisStore::connect(address.reveal(), options)?),
         })
     }
-
-    /// Looks at a Redis that is within reach: refuses one that breaks the guarantee, warns of one that forgets.
-    pub(super) async fn inspect(&self) -> Result<(), OpenError> {
-        let Self::Redis { address, options, accept_eviction } = self else { return Ok(()) };
-        let redis = RedisStore::connect(address.reveal(), options)?;
-        match redis.inspect().await {
-            Ok(found) => judge(&found, *accept_eviction)?,
-            Err(error) => warn_uninspected(&error),
-        }
-        Ok(())
-    }
-}
-
-fn judge(found: &Durability, accept_eviction: bool) -> Result<(), OpenError> {
-    if let Some(fault) = found.refusal(accept_eviction) {
-        return Err(OpenError::Refused(fault.text.clone()));
-    }
-    for fault in &found.faults {
-        tracing::warn!("{}", fault.text);
-    }
-    Ok(())
 }
 
 fn options(config: &config::Store) -> Options {
-    Options { min_replicas: config.min_replicas, timeout: config.timeout, ..Options::of(&config.namespace) }
-}
-
-fn warn_uninspected(error: &StoreError) {
-    let error: &dyn std::error::Error = error;
-    tracing::warn!(error, "Redis did not tell how it keeps what it acknowledges");
+    Options {
+        codec: sealing::codec(config),
+        min_replicas: config.min_replicas,
+        timeout: config.timeout,
+        ..Options::of(&config.namespace)
+    }
 }
 
 /// What the ledger needs to know of the store's configuration.

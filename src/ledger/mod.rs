@@ -249,6 +249,16 @@ impl Ledger {
         tokio::time::timeout(limit, self.shared.sessions.connected()).await.is_ok()
     }
 
+    /// Lets nothing be claimed until [`Ledger::admit`]. What is in flight is settled.
+    pub fn hold(&self) {
+        self.shared.sessions.set_held(true);
+    }
+
+    /// Lets claims be made.
+    pub fn admit(&self) {
+        self.shared.sessions.set_held(false);
+    }
+
     /// Waits for the settlements that are tried in the background.
     pub async fn commits_done(&self) {
         self.shared.commits.close();

@@ -30,6 +30,7 @@ pub(super) struct Sessions {
     renewed_at: Mutex<Option<Instant>>,
     /// Counts the times that this process's session may have lapsed: what was claimed before may be another's.
     lapses: AtomicU64,
+    is_held: AtomicBool,
     connected: watch::Sender<bool>,
     /// Whether the last answer was that the store takes no claims.
     is_turned_away: AtomicBool,
@@ -51,6 +52,7 @@ impl Sessions {
             ttl,
             renewed_at: Mutex::default(),
             lapses: AtomicU64::new(0),
+            is_held: AtomicBool::new(false),
             connected: watch::Sender::new(false),
             is_turned_away: AtomicBool::new(false),
             absent: Mutex::default(),
@@ -61,9 +63,13 @@ impl Sessions {
         self.own
     }
 
-    /// Whether the store still knows this process to be alive, by this process's own clock, counted from
+    /// Whether claims may be made: nobody holds them back, and the store still knows this process to be alive, by this process's own clock, counted from
     /// the moment the last renewal was sent.
     pub(super) fn is_fresh(&self) -> bool {
+        !self.is_held.load(Ordering::Acquire) && self.is_renewed()
+    }
+
+    fn is_renewed(&self) -> bool {
         let renewed_at = *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
         renewed_at.is_some_and(|at| clock::monotonic().duration_since(at) < self.ttl)
     }
@@ -71,6 +77,11 @@ impl Sessions {
     /// How often the session may have lapsed so far.
     pub(super) fn lapses(&self) -> u64 {
         self.lapses.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing may be claimed though the store is within reach.
+    pub(super) fn set_held(&self, is_held: bool) {
+        self.is_held.store(is_held, Ordering::Release);
     }
 
     /// Ends the freshness: nothing is claimed any more.
@@ -91,7 +102,7 @@ impl Sessions {
     }
 
     pub(super) fn renewed(&self, sent_at: Instant) {
-        if !self.is_fresh() {
+        if !self.is_renewed() {
             self.lapses.fetch_add(1, Ordering::AcqRel);
         }
         *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent_at);

@@ -1,38 +1,56 @@
 //! Records in Redis 7.0 or later, or Valkey: for production, shared by any number of gateways.
 //!
-//! A claim is one plain command and a settlement one script, each one round trip. Small commands, large
-//! bodies and subscriptions each have a connection of their own (`redis/link.rs`), so that none holds up
-//! another; the last two are opened when first needed. Must not know what a record means.
+//! One server, a set with sentinels, or a cluster: which of these it is, and which server a key belongs to, is
+//! settled below this file (`redis/servers.rs`). A claim is one plain command and a settlement one script,
+//! each one round trip. Small commands, large bodies and subscriptions each have a connection of their own
+//! (`redis/link.rs`), so that none holds up another; the last two are opened when first needed. Where replicas
+//! are waited for, writes have others (`redis/acknowledged.rs`). Must not know what a record means.
 //!
 //! ```text
 //! {namespace}:r:{key}   a record as in codec.rs; its body too if that is small
 //! {namespace}:b:{key}   the body, if it is larger; written and removed with its record
 //! {namespace}:s:session a session that lives
+//! {namespace}:gate      why no new claims are taken, or nothing
 //! {namespace}:w:{key}   the channel on which changes of a record are told
 //! ```
 //!
 //! The braces around the key (not those around `namespace`) are really there: they make the names of one
 //! record fall into one slot of a cluster. Names are frozen as stored bytes are.
 
+mod acknowledged;
+mod address;
+mod cluster;
 mod deployment;
+mod dial;
+mod failed;
 mod link;
+mod node;
 mod scripts;
+mod sentinel;
+mod servers;
+mod transfer;
 mod watchers;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, Value};
+use redis::{Cmd, Pipeline, Value};
 use tokio::task::JoinSet;
 
-use self::link::{Link, Purpose};
-use self::scripts::{ABSENT, CHANGED, DONE, Scripts};
+use self::acknowledged::Replicas;
+use self::address::Address;
+pub use self::address::InvalidAddress;
+use self::link::Link;
+use self::node::{Lane, Request};
+use self::scripts::{ABSENT, CHANGED, DONE, Script, Scripts};
+use self::servers::Servers;
 use self::watchers::Watchers;
 use super::codec::{self, Codec, Encoded, Stored};
 use super::durability::Durability;
+use super::transfer::Transfer;
 use super::{Gate, Options, SessionLife, Store, StoreError, Swapped, Watch};
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
@@ -52,31 +70,19 @@ const KEEP_FOR_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 /// How long the body of a record that stands in the way of a claim is waited for: less than a claim as a whole.
 const READ_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Until the system asks a silent peer whether it is there. The heartbeat finds out earlier.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-
-const SMALL: Purpose = Purpose { name: "commands", is_eager: true, patience: Duration::from_secs(1) };
-const BULK: Purpose = Purpose { name: "bodies", is_eager: false, patience: Duration::from_secs(5) };
-const WATCH: Purpose = Purpose { name: "watches", is_eager: false, patience: Duration::from_secs(1) };
-
 /// A store in Redis. Its tasks live on the runtime it was made in and end when it is dropped.
 pub struct RedisStore {
     codec: Codec,
     namespace: String,
     address: String,
-    scripts: Scripts,
-    small: Link,
-    bulk: Link,
+    scripts: Arc<Scripts>,
+    servers: Servers,
+    min_replicas: u32,
     watch_link: Link,
     watchers: Watchers,
     /// Keep the connections; stopped when the set is dropped.
     _tasks: JoinSet<()>,
 }
-
-/// Why a store's address is of no use.
-#[derive(Debug, thiserror::Error)]
-#[error("read the address of Redis: it must look like redis://host:6379/0")]
-pub struct InvalidAddress;
 
 /// The server answered what it should never answer to such a command.
 #[derive(Debug, thiserror::Error)]
@@ -92,26 +98,18 @@ impl RedisStore {
     ///
     /// Panics: outside a tokio runtime.
     pub fn connect(url: &str, options: &Options) -> Result<Self, InvalidAddress> {
-        let info = connection_info(url).ok_or(InvalidAddress)?;
-        let address = shown(&info);
-        // The library's own error may quote what it could not use.
-        let Ok(client) = Client::open(info) else { return Err(InvalidAddress) };
-        let watchers = Watchers::default();
-        let small = Link::new(client.clone(), SMALL, None);
-        let bulk = Link::new(client.clone(), BULK, None);
-        let watch_link = Link::new(client, WATCH, Some(watchers.on_push()));
-        let mut tasks = JoinSet::new();
-        for link in [&small, &bulk, &watch_link] {
-            tasks.spawn(link.clone().keep());
-        }
+        let Address { place, shown } = Address::read(url)?;
+        let (watchers, mut tasks) = (Watchers::default(), JoinSet::new());
+        let replicas = Replicas::of(options.min_replicas, options.timeout);
+        let (servers, watch_link) = Servers::new(place, replicas, watchers.on_push(), &mut tasks);
         tasks.spawn(watchers.clone().keep(watch_link.clone()));
         Ok(Self {
             codec: options.codec.clone(),
             namespace: options.namespace.clone(),
-            address,
-            scripts: Scripts::new(),
-            small,
-            bulk,
+            address: shown,
+            scripts: Arc::new(Scripts::new()),
+            servers,
+            min_replicas: options.min_replicas,
             watch_link,
             watchers,
             _tasks: tasks,
@@ -126,28 +124,41 @@ impl RedisStore {
         keep_for: Duration,
     ) -> Result<Option<Bytes>, StoreError> {
         if encoded.body.len() > BODY_INLINE_MAX {
-            let keys = [&*self.record_key(key), &*self.body_key(key)];
             let (keep, keep_body) = (millis(keep_for), body_millis(keep_for));
             let arguments = [&*encoded.head, keep.as_bytes(), &*encoded.body, keep_body.as_bytes()];
-            return optional_bytes(
-                "EVALSHA",
-                self.bulk.run(&self.scripts.insert_apart, &keys, &arguments).await?,
-            );
+            let answer = self.run(Lane::Bulk, &self.scripts.insert_apart, key, &arguments).await?;
+            return optional_bytes("EVALSHA", answer);
         }
-        let mut command = Cmd::new();
-        command.arg("SET").arg(self.record_key(key)).arg(&*joined(encoded));
+        let (name, mut command) = (self.record_key(key), Cmd::new());
+        command.arg("SET").arg(&name).arg(&*joined(encoded));
         command.arg("NX").arg("GET").arg("PX").arg(millis(keep_for));
-        optional_bytes("SET", self.small.ask(&command).await?)
+        optional_bytes("SET", self.servers.perform(&name, Lane::Small, Request::Write(&command)).await?)
+    }
+
+    /// Runs a script on a record and its body.
+    async fn run(
+        &self,
+        lane: Lane,
+        script: &Script,
+        key: &StorageKey,
+        arguments: &[&[u8]],
+    ) -> Result<Value, StoreError> {
+        let (record, body) = (self.record_key(key), self.body_key(key));
+        let keys = [&*record, &*body];
+        Ok(self.servers.perform(&record, lane, Request::Script { script, keys: &keys, arguments }).await?)
+    }
+
+    /// Asks for one thing of one key that changes no record.
+    async fn look(&self, lane: Lane, verb: &'static str, name: &str) -> Result<Value, StoreError> {
+        Ok(self.servers.look(name, lane, Cmd::new().arg(verb).arg(name)).await?)
     }
 
     async fn fetch_record(&self, key: &StorageKey) -> Result<Option<Bytes>, StoreError> {
-        let answer = self.small.ask(Cmd::new().arg("GET").arg(self.record_key(key))).await?;
-        optional_bytes("GET", answer)
+        optional_bytes("GET", self.look(Lane::Small, "GET", &self.record_key(key)).await?)
     }
 
     async fn fetch_body(&self, key: &StorageKey) -> Result<Option<Bytes>, StoreError> {
-        let answer = self.bulk.ask(Cmd::new().arg("GET").arg(self.body_key(key))).await?;
-        optional_bytes("GET", answer)
+        optional_bytes("GET", self.look(Lane::Bulk, "GET", &self.body_key(key)).await?)
     }
 
     /// Reads a stored value, and its body where that is kept apart.
@@ -187,6 +198,10 @@ impl RedisStore {
         format!("{}:w:{{{key}}}", self.namespace)
     }
 
+    fn gate_key(&self) -> String {
+        format!("{}:gate", self.namespace)
+    }
+
     fn session_key(&self, session: Session) -> String {
         format!("{}:s:{:032x}", self.namespace, u128::from_be_bytes(session.0))
     }
@@ -221,27 +236,25 @@ impl Store for RedisStore {
         keep_for: Duration,
     ) -> Result<Swapped, StoreError> {
         let encoded = self.codec.encode(key, next);
-        let keys = [&*self.record_key(key), &*self.body_key(key)];
         let (version, channel) = (codec::version_bytes(seen), self.channel(key));
         let (keep, keep_body) = (millis(keep_for), body_millis(keep_for));
         let answer = if encoded.body.len() > BODY_INLINE_MAX {
             let Encoded { head, body } = encoded;
             let apart: [&[u8]; 6] =
                 [&version, channel.as_bytes(), &head, keep.as_bytes(), &body, keep_body.as_bytes()];
-            self.bulk.run(&self.scripts.swap, &keys, &apart).await?
+            self.run(Lane::Bulk, &self.scripts.swap, key, &apart).await?
         } else {
             let whole = joined(&encoded);
             let together: [&[u8]; 4] = [&version, channel.as_bytes(), &whole, keep.as_bytes()];
-            self.small.run(&self.scripts.swap, &keys, &together).await?
+            self.run(Lane::Small, &self.scripts.swap, key, &together).await?
         };
         swapped(&answer)
     }
 
     async fn remove(&self, key: &StorageKey, seen: Version) -> Result<Swapped, StoreError> {
-        let keys = [&*self.record_key(key), &*self.body_key(key)];
         let (version, channel) = (codec::version_bytes(seen), self.channel(key));
         let arguments: [&[u8]; 2] = [&version, channel.as_bytes()];
-        swapped(&self.small.run(&self.scripts.remove, &keys, &arguments).await?)
+        swapped(&self.run(Lane::Small, &self.scripts.remove, key, &arguments).await?)
     }
 
     async fn fetch(&self, key: &StorageKey) -> Result<Seen, StoreError> {
@@ -252,18 +265,31 @@ impl Store for RedisStore {
     }
 
     async fn renew_session(&self, session: Session, ttl: Duration) -> Result<Gate, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("SET").arg(self.session_key(session)).arg("").arg("PX").arg(millis(ttl));
-        self.small.ask(&command).await?;
-        Ok(Gate::Open)
+        let (name, mut command) = (self.session_key(session), redis::cmd("SET"));
+        command.arg(&name).arg("").arg("PX").arg(millis(ttl));
+        let Servers::One { node, .. } = &self.servers else {
+            // Two servers, perhaps: the second is asked when the first has answered.
+            self.servers.look(&name, Lane::Small, &command).await?;
+            return Transfer::gate(self).await;
+        };
+        // One process serves a connection's commands in their order, so the gate is read after the session
+        // is written.
+        let mut commands = Pipeline::with_capacity(2);
+        commands.add_command(command).cmd("GET").arg(self.gate_key());
+        let mut answers = node.link(Lane::Small).ask_all(&commands).await?.into_iter();
+        let (Some(written), Some(word)) = (answers.next(), answers.next()) else {
+            return Err(unexpected("SET"));
+        };
+        written?;
+        Ok(Gate::of_word(optional_bytes("GET", word?)?.as_deref()))
     }
 
     async fn end_session(&self, session: Session) -> Result<(), StoreError> {
-        self.small.ask(Cmd::new().arg("DEL").arg(self.session_key(session))).await.map(drop)
+        self.look(Lane::Small, "DEL", &self.session_key(session)).await.map(drop)
     }
 
     async fn session_life(&self, session: Session) -> Result<SessionLife, StoreError> {
-        let answer = self.small.ask(Cmd::new().arg("EXISTS").arg(self.session_key(session))).await?;
+        let answer = self.look(Lane::Small, "EXISTS", &self.session_key(session)).await?;
         let Value::Int(found) = answer else { return Err(unexpected("EXISTS")) };
         Ok(if found == 0 { SessionLife::Absent } else { SessionLife::Alive })
     }
@@ -273,11 +299,12 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.small.ask(Cmd::new().arg("PING")).await.map(drop)
+        // In a cluster: to the server that holds the gate. Whether others are there, their keys will tell.
+        Ok(self.servers.look(&self.gate_key(), Lane::Small, Cmd::new().arg("PING")).await.map(drop)?)
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {
-        Ok(deployment::inspect(&self.small).await?.durability())
+        deployment::inspect(&self.servers, self.min_replicas).await
     }
 
     fn describe(&self) -> String {
@@ -289,30 +316,6 @@ impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-fn connection_info(url: &str) -> Option<ConnectionInfo> {
-    let info = url.into_connection_info().ok()?;
-    let tcp = TcpSettings::default()
-        // A claim is one small packet, and its caller waits for it.
-        .set_nodelay(true)
-        .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE));
-    // The third protocol tells at once that a connection is lost, and carries subscriptions.
-    let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    let redis = redis.set_lib_name("onceway", env!("CARGO_PKG_VERSION"));
-    Some(info.set_tcp_settings(tcp).set_redis_settings(redis))
-}
-
-/// The address without the credentials.
-fn shown(info: &ConnectionInfo) -> String {
-    let scheme = if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-        "rediss"
-    } else if matches!(info.addr(), ConnectionAddr::Unix(_)) {
-        "redis+unix"
-    } else {
-        "redis"
-    };
-    format!("{scheme}://{}/{}", info.addr(), info.redis_settings().db())
 }
 
 /// The record in one piece; without a copy where there is no body.

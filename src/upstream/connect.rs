@@ -80,6 +80,15 @@ impl Connector {
     }
 }
 
+/// Makes one connection to an upstream, TLS included, and closes it: whether the upstream is there at all.
+pub async fn connect_once(config: &crate::config::Upstream, trust: &Trust) -> Result<(), BoxError> {
+    let scheme = if config.tls { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
+    let uri = Uri::builder().scheme(scheme).authority(&*config.authority).path_and_query("/").build()?;
+    let mut connector = Connector::new(config.connect_timeout, trust);
+    poll_fn(|cx| connector.poll_ready(cx)).await?;
+    connector.call(uri).await.map(drop)
+}
+
 impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<Watched>;
     type Error = BoxError;

@@ -22,7 +22,7 @@ use crate::config;
 
 pub use body::{AnswerBody, Buffered, RequestBody, Trailers, with_trailers};
 use connect::{ConnectTimedOut, ResolveFailed};
-pub use connect::{Connector, Trust};
+pub use connect::{Connector, Trust, connect_once};
 use connection::Link;
 pub use progress::{Licence, Progress};
 

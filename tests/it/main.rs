@@ -21,6 +21,8 @@ mod records;
 mod redis_failovers;
 mod redis_faults;
 mod redis_store;
+mod redis_topology;
 mod road;
+mod sealed;
 mod servers;
 mod upstream;

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, PushInfo, PushKind, RedisError, ServerErrorKind, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, PushInfo, PushKind, RedisError, ServerErrorKind, Value,
 };
 use tokio::sync::{Notify, watch};
 
-use super::super::StoreError;
-use super::scripts::Script;
+use super::dial::{Dial, Led};
+use super::failed::Failed;
 use crate::clock;
 
 /// For the TCP and TLS handshakes and the greeting.
@@ -51,7 +51,7 @@ pub(super) type OnPush = Arc<dyn Fn(&PushInfo) + Send + Sync>;
 pub(super) struct Link(Arc<Shared>);
 
 struct Shared {
-    client: Client,
+    dial: Dial,
     purpose: Purpose,
     on_push: Option<OnPush>,
     state: watch::Sender<State>,
@@ -95,12 +95,18 @@ pub(super) enum Outage {
     Lost,
     #[error("reach Redis: the connection is closed")]
     Closed,
+    #[error("have a sentinel name the master")]
+    NoMaster(#[source] Box<Failed>),
+    #[error("have a server of the cluster tell who holds which slots")]
+    NoView(#[source] Box<Failed>),
+    #[error("stay with a server that is no longer the master")]
+    NotTheMaster,
 }
 
 impl Link {
-    pub(super) fn new(client: Client, purpose: Purpose, on_push: Option<OnPush>) -> Self {
+    pub(super) fn new(dial: Dial, purpose: Purpose, on_push: Option<OnPush>) -> Self {
         Self(Arc::new(Shared {
-            client,
+            dial,
             purpose,
             on_push,
             state: watch::Sender::new(State::Idle),
@@ -110,39 +116,30 @@ impl Link {
     }
 
     /// Sends one command.
-    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
+    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, Failed> {
         let mut at = self.connected().await?;
         let answer = command.query_async(&mut at.connection).await;
         answer.map_err(|error| self.judge(error, at.generation))
     }
 
-    /// Runs a script by its hash, and by its text when the server has forgotten it.
-    pub(super) async fn run(
-        &self,
-        script: &Script,
-        keys: &[&str],
-        arguments: &[&[u8]],
-    ) -> Result<Value, StoreError> {
+    /// Sends commands in one piece: they reach the server in their order, and nothing comes between them on
+    /// this connection. Each has an answer of its own.
+    pub(super) async fn ask_all(&self, commands: &Pipeline) -> Result<Vec<Result<Value, Failed>>, Failed> {
         let mut at = self.connected().await?;
-        let by_hash = call("EVALSHA", &script.hash, keys, arguments);
-        let mut answer = by_hash.query_async(&mut at.connection).await;
-        if let Err(error) = &answer
-            && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-        {
-            let by_text = call("EVAL", &script.text, keys, arguments);
-            answer = by_text.query_async(&mut at.connection).await;
-        }
-        answer.map_err(|error| self.judge(error, at.generation))
+        let answers = at.connection.send_packed_commands(commands, 0, commands.len()).await;
+        let answers = answers.map_err(|error| self.judge(error, at.generation))?;
+        let judged = |answer: Value| answer.extract_error().map_err(|error| self.judge(error, at.generation));
+        Ok(answers.into_iter().map(judged).collect())
     }
 
     /// Subscribes, and answers when the server has confirmed it.
-    pub(super) async fn subscribe(&self, channels: &[String]) -> Result<(), StoreError> {
+    pub(super) async fn subscribe(&self, channels: &[String]) -> Result<(), Failed> {
         let mut at = self.connected().await?;
         at.connection.subscribe(channels).await.map_err(|error| self.judge(error, at.generation))
     }
 
     /// Unsubscribes, and answers when the server has confirmed it.
-    pub(super) async fn unsubscribe(&self, channels: &[String]) -> Result<(), StoreError> {
+    pub(super) async fn unsubscribe(&self, channels: &[String]) -> Result<(), Failed> {
         let mut at = self.connected().await?;
         at.connection.unsubscribe(channels).await.map_err(|error| self.judge(error, at.generation))
     }
@@ -164,15 +161,16 @@ impl Link {
         for generation in 1.. {
             let began = clock::monotonic();
             let outage = match shared.connect(generation).await {
-                Ok(connection) => {
+                Ok((connection, led)) => {
                     let at = Connected { connection: connection.clone(), generation };
                     shared.state.send_replace(State::Up(at));
-                    shared.until_broken(connection, generation).await
+                    shared.until_broken(connection, generation, &led).await
                 }
-                Err(error) => Outage::Connect(error),
+                Err(outage) => outage,
             };
             let lived = clock::monotonic().saturating_duration_since(began);
-            let was_steady = lived >= STEADY_AFTER && !matches!(outage, Outage::Connect(_));
+            let was_up = matches!(&*shared.state.borrow(), State::Up(_));
+            let was_steady = was_up && lived >= STEADY_AFTER;
             shared.log(&outage);
             if was_steady {
                 shared.state.send_replace(State::Connecting);
@@ -186,7 +184,7 @@ impl Link {
     }
 
     /// The open connection. Waits for a first attempt that is under way, and for nothing else.
-    async fn connected(&self) -> Result<Connected, StoreError> {
+    async fn connected(&self) -> Result<Connected, Failed> {
         if let State::Up(at) = &*self.0.state.borrow() {
             return Ok(at.clone());
         }
@@ -195,24 +193,23 @@ impl Link {
         let settled = states.wait_for(|state| matches!(state, State::Up(_) | State::Down(_))).await;
         match settled.as_deref() {
             Ok(State::Up(at)) => Ok(at.clone()),
-            Ok(State::Down(outage)) => Err(StoreError::Unreachable(Box::new(outage.clone()))),
-            Ok(State::Idle | State::Connecting) | Err(_) => {
-                Err(StoreError::Unreachable(Box::new(Outage::Closed)))
-            }
+            Ok(State::Down(outage)) => Err(Failed::Outage(outage.clone())),
+            Ok(State::Idle | State::Connecting) | Err(_) => Err(Failed::Outage(Outage::Closed)),
         }
     }
 
-    fn judge(&self, error: RedisError, generation: u64) -> StoreError {
+    fn judge(&self, error: RedisError, generation: u64) -> Failed {
         let is_demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
         if is_demoted || error.is_io_error() || error.is_unrecoverable_error() {
             report_broken(&self.0.broken, generation);
         }
-        classify(error)
+        Failed::Answer(error)
     }
 }
 
 impl Shared {
-    async fn connect(&self, generation: u64) -> Result<MultiplexedConnection, RedisError> {
+    async fn connect(&self, generation: u64) -> Result<(MultiplexedConnection, Led), Outage> {
+        let led = self.dial.lead(generation).await?;
         let (broken, on_push) = (self.broken.clone(), self.on_push.clone());
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -225,7 +222,10 @@ impl Shared {
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
-        self.client.get_multiplexed_async_connection_with_config(&config).await
+        let connecting = led.client.get_multiplexed_async_connection_with_config(&config);
+        let mut connection = connecting.await.map_err(Outage::Connect)?;
+        self.dial.verify(&mut connection).await?;
+        Ok((connection, led))
     }
 
     /// Once for each outage, however many attempts it takes.
@@ -238,9 +238,10 @@ impl Shared {
         }
     }
 
-    async fn until_broken(&self, connection: MultiplexedConnection, generation: u64) -> Outage {
+    async fn until_broken(&self, connection: MultiplexedConnection, generation: u64, led: &Led) -> Outage {
         let mut broken = self.broken.subscribe();
         tokio::select! {
+            () = self.dial.misled(led) => Outage::NotTheMaster,
             outage = self.until_the_heart_stops(connection) => outage,
             _ = broken.wait_for(|newest| *newest >= generation) => Outage::Lost,
         }
@@ -278,26 +279,6 @@ fn report_broken(broken: &watch::Sender<u64>, generation: u64) {
         *newest = generation.max(*newest);
         is_news
     });
-}
-
-fn call(verb: &str, script: &str, keys: &[&str], arguments: &[&[u8]]) -> Cmd {
-    let mut command = redis::cmd(verb);
-    command.arg(script).arg(keys.len()).arg(keys).arg(arguments);
-    command
-}
-
-/// Whether there was no answer, or one that says no.
-fn classify(error: RedisError) -> StoreError {
-    let is_no_answer = error.is_io_error()
-        || error.is_unrecoverable_error()
-        // The server is there and does not serve: while it loads, or while a cluster has no master.
-        || matches!(error.code(), Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN"));
-    let is_wrong_login = error.kind() == ErrorKind::AuthenticationFailed;
-    if is_no_answer && !is_wrong_login {
-        StoreError::Unreachable(Box::new(error))
-    } else {
-        StoreError::Refused(Box::new(error))
-    }
 }
 
 /// An error with its sources, on one line.

@@ -16,7 +16,7 @@ pub(super) struct Script {
     pub(super) hash: String,
 }
 
-/// The three scripts, hashed once.
+/// The scripts, hashed once.
 pub(super) struct Scripts {
     /// Keys: record, body. Arguments: version, channel, record, its time to live, and for a body that is
     /// kept apart the body and its time to live.
@@ -26,6 +26,11 @@ pub(super) struct Scripts {
     /// Keys: record, body. Arguments: record, its time to live, body, its time to live. Answers the
     /// record that stands there, or nil.
     pub(super) insert_apart: Script,
+    /// Keys: record, body. Answers the record, its time to live and the body, or nil.
+    pub(super) read: Script,
+    /// Keys: record, body. Arguments: record, its time to live, and for a body that is kept apart the body
+    /// and its time to live.
+    pub(super) put: Script,
 }
 
 /// The range is `codec::VERSION_AT`; a test below holds the two together.
@@ -63,6 +68,22 @@ if not stands then redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4]) end
 return stands
 ";
 
+const READ: &str = r"
+local record = redis.call('GET', KEYS[1])
+if not record then return false end
+return {record, redis.call('PTTL', KEYS[1]), redis.call('GET', KEYS[2])}
+";
+
+const PUT: &str = r"
+if ARGV[3] then
+  redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
+else
+  redis.call('DEL', KEYS[2])
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+";
+
 impl Script {
     fn new(text: String) -> Self {
         let hash = redis::Script::new(&text).get_hash().to_owned();
@@ -76,6 +97,8 @@ impl Scripts {
             swap: Script::new([COMPARE, SWAP, PUBLISH].concat()),
             remove: Script::new([COMPARE, REMOVE, PUBLISH].concat()),
             insert_apart: Script::new(INSERT_APART.to_owned()),
+            read: Script::new(READ.to_owned()),
+            put: Script::new(PUT.to_owned()),
         }
     }
 }

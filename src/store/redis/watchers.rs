@@ -2,7 +2,11 @@
 //!
 //! A watcher subscribes by itself and is confirmed before it is told so. A task unsubscribes what nobody
 //! watches any more, and after a lost connection subscribes again and tells everybody, since they may have
-//! missed something. Must not know records. Read `link.rs` before.
+//! missed something. Must not know records.
+//!
+//! In a cluster these are plain channels and not sharded ones: whoever subscribes at any server hears of all keys
+//! on one connection, whatever moves or fails over. The price is that the servers tell each other of every
+//! settlement. Read `link.rs` before.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

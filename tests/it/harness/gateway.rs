@@ -144,6 +144,17 @@ impl GatewayPlan {
         (gateway.exit_code(), gateway.log().contains("onceway failed to"))
     }
 
+    /// What `check --online` ends with and prints.
+    pub(crate) fn check_online(&self) -> (Option<i32>, String) {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("onceway.toml");
+        std::fs::write(&file, self.text()).unwrap();
+        let mut check = Command::new(env!("CARGO_BIN_EXE_onceway"));
+        check.args(["check", "--online", "--config"]).arg(&file).current_dir(dir.path());
+        let output = check.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    }
+
     fn spawn(&self) -> Gateway {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("onceway.toml");

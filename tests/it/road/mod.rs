@@ -2,6 +2,7 @@
 
 mod before_the_claim;
 mod callers;
+mod durability;
 mod forwarding;
 mod intermediary;
 mod key_is_known;

@@ -250,6 +250,12 @@ impl RedisServer {
     }
 }
 
+/// Changes a setting of the running server.
+pub(crate) fn set(server: &RedisServer, name: &str, value: &str) {
+    let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(&mut connection).unwrap();
+}
+
 impl Drop for RedisServer {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
