@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Answer, Client, Gateway, GatewayPlan, Reply, Upstream, now, post};
 use crate::servers::awaited;
+use crate::servers::redis::RedisServer;
 use crate::servers::redis_sentinels::RedisSentinels;
 
 /// Callers at a time.
@@ -30,9 +31,9 @@ const WORK: Duration = Duration::from_millis(3);
 /// Before each failover, when everybody follows the master.
 const QUIET: Duration = Duration::from_millis(700);
 
-/// Between the loss of the replicas' connections and that of the master, in turn. A replica tries again within a
-/// second, each at its own time: so the master is left with none, with one, or with both.
-const LAGS: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(600), Duration::from_secs(1)];
+/// How long the master is without its replicas before it is killed, in turn: the Sentinels must not miss them.
+const LAGS: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(600)];
 
 /// A caller gives up on a key after this, which fails the campaign.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(2);
@@ -44,7 +45,7 @@ pub(crate) enum Fault {
     Killed,
     /// Its process is stopped, and goes on when another is master.
     Frozen,
-    /// Its replicas lose their connections to it, and before they are back its process is killed.
+    /// Its replicas lose their connections to it, and it goes on alone for a moment before it is killed.
     CutOffAndKilled,
 }
 
@@ -149,9 +150,12 @@ fn fail_over(redis: &mut RedisSentinels, fault: Fault, lag: Duration) {
         Fault::Killed => redis.nodes[old].kill(),
         Fault::Frozen => redis.nodes[old].freeze(),
         Fault::CutOffAndKilled => {
+            // Frozen, or they would be back at once.
+            redis.others(old).for_each(RedisServer::freeze);
             redis.nodes[old].ask::<i64>("CLIENT KILL TYPE replica").unwrap();
             thread::sleep(lag);
             redis.nodes[old].kill();
+            redis.others(old).for_each(RedisServer::thaw);
         }
     }
     redis.await_master_after(old);
