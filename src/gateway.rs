@@ -31,7 +31,7 @@ use crate::server::{self, Stop};
 use crate::upstream::{BadAddress, Trust, Upstream};
 
 use backing::Backing;
-pub use backing::OpenError;
+pub use backing::{OpenError, open_transfer};
 pub use vetting::Refused;
 use vetting::Vetting;
 

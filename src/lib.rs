@@ -5,8 +5,9 @@
 //! gets that answer.
 //!
 //! Reading order: [`protocol`], the pure heart; [`store`], where records live; `ledger`, the protocol
-//! over a store; `upstream` and `proxy`, the road of a request; `server`; `config`; `admin`;
-//! `telemetry`; `gateway`, which alone knows everyone; `cli`. `ARCHITECTURE.md` draws the house.
+//! over a store; `migration`, from one store to another; `upstream` and `proxy`, the road of a request;
+//! `server`; `config`; `admin`; `telemetry`; `gateway`, which alone knows everyone; `cli`.
+//! `ARCHITECTURE.md` draws the house.
 
 pub mod admin;
 pub mod cli;
@@ -14,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod gateway;
 pub mod ledger;
+pub mod migration;
 pub mod protocol;
 pub mod proxy;
 pub mod server;

@@ -3,14 +3,16 @@
 //! Exit codes: 0 fine, 1 failed while running, 2 wrong usage or configuration (clap's own choice too).
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use onceway::cli::check::CheckArgs;
 use onceway::cli::demo::{self, DemoArgs};
+use onceway::cli::store::{MigrateArgs, StoreCommand};
 use onceway::cli::{Cli, Command};
-use onceway::config::{Config, ConfigProblems};
+use onceway::config::Config;
 use onceway::{gateway, telemetry};
 
 /// The system's allocator gives memory back and takes it again at nearly every request.
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
             Ok(config) => finish(serve(config)),
             Err(problems) => refuse(&problems),
         },
+        Command::Store(StoreCommand::Migrate(args)) => migrate(&args),
         Command::Demo(args) => finish(demonstrate(&args)),
     }
 }
@@ -46,6 +49,23 @@ fn check(args: &CheckArgs) -> ExitCode {
             ExitCode::from(FAILED)
         }
         Err(problems) => refuse(&problems),
+    }
+}
+
+fn migrate(args: &MigrateArgs) -> ExitCode {
+    let errand = match args.errand() {
+        Ok(errand) => errand,
+        Err(problems) => return refuse(&problems),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(error.into())),
+    };
+    let ended = runtime.block_on(errand.run(&mut |line| complain(line)));
+    runtime.shutdown_background();
+    match ended {
+        Ok(summary) => print(&summary),
+        Err(error) => finish(Err(error.into())),
     }
 }
 
@@ -93,7 +113,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn refuse(problems: &ConfigProblems) -> ExitCode {
+fn refuse(problems: &dyn Display) -> ExitCode {
     complain(&problems.to_string());
     ExitCode::from(MISCONFIGURED)
 }

@@ -28,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["protocol"]),
     ("store", &["protocol", "clock"]),
     ("ledger", &["protocol", "clock", "store"]),
+    ("migration", &["protocol", "clock", "store"]),
     ("upstream", &["config"]),
     ("telemetry", &["protocol", "clock", "config"]),
     ("proxy", &["protocol", "clock", "config", "ledger", "upstream", "telemetry"]),
@@ -48,7 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
-    ("cli", &["protocol", "config", "store", "gateway"]),
+    ("cli", &["protocol", "clock", "config", "store", "migration", "gateway"]),
     ("main", &["config", "telemetry", "gateway", "cli"]),
 ];
 
@@ -58,7 +59,7 @@ const ANYWHERE: &[&str] = &["src/"];
 /// Each outside crate and the paths below which it may be named.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("async_trait", &["src/store/"]),
-    ("aws_lc_rs", &["src/protocol/", "src/store/codec/"]),
+    ("aws_lc_rs", &["src/migration/", "src/protocol/", "src/store/codec/"]),
     ("bytes", ANYWHERE),
     ("bytesize", &["src/config/units.rs"]),
     ("clap", &["src/cli/", "src/main.rs"]),
@@ -79,7 +80,9 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("quick_cache", &["src/ledger/answers.rs"]),
     ("redb", &["src/store/embedded.rs", "src/store/embedded/"]),
     ("redis", &["src/store/redis.rs", "src/store/redis/"]),
-    ("rustls", &["src/upstream/"]),
+    ("rustix", &["src/store/embedded/disk.rs"]),
+    ("rustls", &["src/store/postgres/tls.rs", "src/upstream/"]),
+    ("rustls_native_certs", &["src/store/postgres/tls.rs"]),
     ("serde", &["src/cli/demo", "src/proxy/canonical.rs", "src/store/codec/meta.rs"]),
     ("serde_json", &["src/cli/demo", "src/proxy/"]),
     ("sfv", &["src/protocol/key.rs"]),
@@ -94,12 +97,15 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "src/gateway",
             "src/ledger/",
             "src/main.rs",
+            "src/migration/",
             "src/proxy/",
             "src/server/",
             "src/store/",
             "src/upstream/",
         ],
     ),
+    ("tokio_postgres", &["src/store/postgres.rs", "src/store/postgres/"]),
+    ("tokio_rustls", &["src/store/postgres/tls.rs"]),
     (
         "tokio_util",
         &[
@@ -129,7 +135,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("tracing_appender", &["src/telemetry/log.rs"]),
     ("tracing_subscriber", &["src/config/terms.rs", "src/telemetry/log.rs"]),
     ("url", &["src/cli/demo", "src/config/address.rs"]),
-    ("uuid", &["src/cli/demo", "src/ledger/", "src/proxy/respond.rs", "src/telemetry/"]),
+    ("uuid", &["src/cli/demo", "src/ledger/", "src/migration/", "src/proxy/respond.rs", "src/telemetry/"]),
     ("zeroize", &["src/config/", "src/store/codec/seal.rs"]),
     ("zstd", &["src/store/codec/compress.rs"]),
 ];

@@ -1,11 +1,12 @@
 //! The command line: what may be typed, and what each command needs to start. Prints nothing and ends
 //! nothing; `../main.rs` does.
 //!
-//! Read `serve.rs`, `check.rs` and `demo.rs` for the commands.
+//! Read `serve.rs`, `check.rs`, `store.rs` and `demo.rs` for the commands.
 
 pub mod check;
 pub mod demo;
 pub mod serve;
+pub mod store;
 
 use clap::{Parser, Subcommand};
 
@@ -25,6 +26,9 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Check a configuration, show what it protects, and warn of risky choices
     Check(check::CheckArgs),
+    /// Look after the stores in which records live
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Run a payments API with the gateway before it and play the lost-response story
     Demo(demo::DemoArgs),
 }
@@ -58,6 +62,20 @@ mod tests {
     #[test]
     fn check_wants_a_file() {
         assert!(refuses(&["check"]) && !refuses(&["check", "--config", "f"]));
+    }
+
+    #[test]
+    fn a_move_wants_a_source_and_unless_it_is_called_off_a_destination() {
+        let refuses = |arguments: &str| {
+            let words: Vec<_> = ["store", "migrate"].into_iter().chain(arguments.split(' ')).collect();
+            refuses(&words)
+        };
+        assert!(refuses("--from redis://h") && refuses("--to redis://h") && refuses("--abort"));
+        assert!(refuses("--from redis://h --from-config f --to redis://g"));
+        assert!(refuses("--from redis://h --to redis://g --to-config f"));
+        assert!(refuses("--from redis://h --to redis://g --settle-timeout soon"));
+        assert!(!refuses("--from redis://h --to-config f --namespace n --settle-timeout 5s"));
+        assert!(!refuses("--from-config f --abort"));
     }
 
     #[test]

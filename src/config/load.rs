@@ -76,6 +76,21 @@ pub fn parse(
     }
 }
 
+/// The store at an address given on the command line by `argument`, where `${NAME}` is taken from this process's
+/// environment; all else is as where nothing is configured.
+///
+/// Errors: hold nothing of the address.
+pub fn store_at(argument: &str, address: &str) -> Result<Store, ConfigProblems> {
+    let env = |name: &str| std::env::var(name).ok();
+    let find = Findings { places: Places::of(b""), env: &env, problems: Vec::new() };
+    let url = find.expand(address).and_then(|address| {
+        address::store(&address).map_err(|unfit| unfit.found("an address (not shown)".to_owned()))
+    });
+    url.map(|url| Store { url, ..Store::default() }).map_err(|wrong| {
+        ConfigProblems::new(None, vec![Problem { place: None, key: argument.to_owned(), wrong }])
+    })
+}
+
 /// The configuration of a gateway that is started without a file: `POST` and `PATCH` on every path, key
 /// optional, one upstream that also takes everything else.
 ///

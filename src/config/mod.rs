@@ -25,11 +25,11 @@ mod units;
 
 pub use address::listen as parse_listen;
 pub use choices::{Choice, name_of};
-pub use load::{for_upstream, load, parse};
+pub use load::{for_upstream, load, parse, store_at};
 pub use place::Place;
 pub use problem::{ConfigProblems, Problem, Unfit, Wrong};
 pub use record_keys::EncryptionKey;
-pub use units::{show_duration, show_size};
+pub use units::{parse_duration, show_duration, show_size};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

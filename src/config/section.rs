@@ -29,7 +29,7 @@ impl Findings<'_> {
     }
 
     /// Replaces `${NAME}` from the environment and `$${` by `${`.
-    fn expand(&self, text: &str) -> Result<String, Wrong> {
+    pub(super) fn expand(&self, text: &str) -> Result<String, Wrong> {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {

@@ -12,6 +12,11 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     if plain && has_unit { humantime::parse_duration(text).ok() } else { None }
 }
 
+/// Reads a duration that stands on the command line.
+pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    duration(text).ok_or("expected a duration such as \"250ms\", \"30s\" or \"24h\"")
+}
+
 /// Reads a size such as `512`, `64KiB`, `1MiB` or `2GB`.
 pub(super) fn size(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use super::sealing;
 use crate::config::{self, Secret, StoreUrl};
 use crate::ledger::Settings;
+use crate::store::codec::Codec;
 use crate::store::embedded::{self, EmbeddedStore};
 use crate::store::memory::MemoryStore;
+use crate::store::postgres::{self, PostgresStore};
 use crate::store::redis::{InvalidAddress, RedisStore};
+use crate::store::transfer::Transfer;
 use crate::store::{Options, Store};
 
 /// A store, opened.
@@ -31,9 +34,12 @@ pub enum OpenError {
     /// The address of Redis.
     #[error("use Redis")]
     Address(#[from] InvalidAddress),
-    /// It is not part of this version.
-    #[error("use postgres://: this version has no such store")]
-    NoPostgres,
+    /// It belongs to a process that is not this one.
+    #[error("use memory: for a move: it lives and ends with its gateway")]
+    Memory,
+    /// The address of PostgreSQL.
+    #[error("use PostgreSQL")]
+    Postgres(#[from] postgres::InvalidAddress),
 }
 
 impl Backing {
@@ -52,7 +58,9 @@ impl Backing {
                 Self::Shared(Arc::new(store.with_codec(sealing::codec(config))))
             }
             StoreUrl::Redis(address) => Self::Redis { address: address.clone(), options: options(config) },
-            StoreUrl::Postgres(_) => return Err(OpenError::NoPostgres),
+            StoreUrl::Postgres(address) => {
+                Self::Shared(Arc::new(PostgresStore::connect(address.reveal(), &options(config))?))
+            }
         })
     }
 
@@ -63,6 +71,24 @@ impl Backing {
             Self::Redis { address, options } => Arc::new(RedisStore::connect(address.reveal(), options)?),
         })
     }
+}
+
+/// Opens a store to move records from it or to it.
+///
+/// Its codec has no keys: sealed records move as they are, and everything that a move writes for itself can be
+/// read by the next run, whether or not that is given the keys.
+pub async fn open_transfer(config: &config::Store) -> Result<Arc<dyn Transfer>, OpenError> {
+    let options = Options { codec: Codec::default(), ..options(config) };
+    Ok(match &config.url {
+        StoreUrl::Memory => return Err(OpenError::Memory),
+        StoreUrl::Embedded(dir) => {
+            let dir = dir.clone();
+            let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir));
+            Arc::new(opening.await.map_err(OpenError::Panicked)??)
+        }
+        StoreUrl::Redis(address) => Arc::new(RedisStore::connect(address.reveal(), &options)?),
+        StoreUrl::Postgres(address) => Arc::new(PostgresStore::connect(address.reveal(), &options)?),
+    })
 }
 
 fn options(config: &config::Store) -> Options {

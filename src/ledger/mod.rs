@@ -152,6 +152,10 @@ pub enum Unavailable {
     /// This process has not been able to say that it lives, so its claims could look orphaned.
     #[error("renew this gateway's session in the store")]
     SessionLapsed,
+    /// The store is within reach and takes no claims, and holds no finished answer under the key: what it does not
+    /// know, or knows to be unfinished, may be known elsewhere.
+    #[error("claim the key: the store is closed for new claims")]
+    Closed,
 }
 
 impl Unavailable {
@@ -159,7 +163,7 @@ impl Unavailable {
     fn of_standing_key(self) -> Self {
         match self {
             Self::Store(error) => Self::KeyStands(error),
-            other @ (Self::KeyStands(_) | Self::ClaimGone | Self::SessionLapsed) => other,
+            other @ (Self::KeyStands(_) | Self::ClaimGone | Self::SessionLapsed | Self::Closed) => other,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::claim::Claim;
 use super::{Known, Ledger, Moment, Opened, Question, Unavailable, sessions};
 use crate::clock;
 use crate::protocol::machine::{self, Owner, Token, Verdict};
-use crate::protocol::record::{Attempt, Record, Seen};
+use crate::protocol::record::{Attempt, Phase, Record, Seen};
 use crate::store::{StoreError, Swapped};
 
 /// How often the claim is tried again when the record changes between look and write. Each round means
@@ -34,6 +34,9 @@ impl Ledger {
             return Ok(Opened::Known(known));
         }
         if !self.shared.sessions.is_fresh() {
+            if self.shared.sessions.is_turned_away() {
+                return self.look_up(question).await.map(Opened::Known);
+            }
             return Err(Unavailable::SessionLapsed);
         }
         let asked = Moment { at: clock::monotonic(), lapses: self.shared.sessions.lapses() };
@@ -74,6 +77,20 @@ impl Ledger {
     pub fn recall(&self, question: &Question) -> Option<Known> {
         let record = self.shared.answers.find(&question.key)?;
         known(machine::judge(Seen::Record(Box::new(record)), &question.asked, Owner::Working))
+    }
+
+    /// What a store that takes no claims knows of a key for good: an answer never changes, whatever happens to the
+    /// record in the store to which it has moved.
+    async fn look_up(&self, question: &Question) -> Result<Known, Unavailable> {
+        let seen = self.timed(self.store.fetch(&question.key)).await.map_err(Unavailable::KeyStands)?;
+        let Seen::Record(record) = seen else { return Err(Unavailable::Closed) };
+        match record.phase {
+            Phase::InFlight | Phase::Unknown { .. } => return Err(Unavailable::Closed),
+            Phase::Done { .. } | Phase::DoneWithoutBody { .. } => {}
+        }
+        self.shared.answers.remember(question.key, &record);
+        let verdict = machine::judge(Seen::Record(record), &question.asked, Owner::Working);
+        known(verdict).ok_or(Unavailable::Closed)
     }
 
     fn claimed(&self, question: &Question, record: Record, live: Live, asked: Moment) -> Opened {

@@ -89,6 +89,11 @@ impl Sessions {
         *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Whether the store knows this process to be alive and lets it claim nothing.
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.is_turned_away.load(Ordering::Acquire)
+    }
+
     /// Whether the last renewal succeeded.
     pub(super) fn is_connected(&self) -> bool {
         *self.connected.borrow()
@@ -114,8 +119,10 @@ impl Sessions {
 
     /// The store knows this process to be alive and lets it claim nothing. What is in flight is settled.
     pub(super) fn turned_away(&self, closure: Closure) {
+        // Before the freshness ends, so that nobody takes this for a store that is out of reach.
+        let was_turned_away = self.is_turned_away.swap(true, Ordering::AcqRel);
         self.end();
-        if self.connected.send_replace(false) || !self.is_turned_away.swap(true, Ordering::AcqRel) {
+        if self.connected.send_replace(false) || !was_turned_away {
             let reason = closure.word();
             tracing::warn!(reason, "the store is closed for new claims: guarded requests are refused");
         }

@@ -244,8 +244,9 @@ async fn decide(opened: Result<Opened, Unavailable>, forward: Forward, tell: one
             log_unavailable(&error);
             match (forward.route.policy.mode, error) {
                 (Mode::Observe, _) => Asking::Observed(Word::Unprotected.as_str()),
-                // A key that is known to be somebody's is never run unprotected.
-                (Mode::Enforce, Unavailable::KeyStands(_)) => {
+                // A key that is known to be somebody's is never run unprotected, nor one that looks new only
+                // because the records have moved.
+                (Mode::Enforce, Unavailable::KeyStands(_) | Unavailable::Closed) => {
                     Asking::Answered(Answer::rejected(Rejection::StoreUnavailable))
                 }
                 (

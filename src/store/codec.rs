@@ -28,6 +28,7 @@
 mod compress;
 mod meta;
 mod seal;
+mod standing;
 mod unreadable;
 
 use std::ops::Range;
@@ -41,6 +42,7 @@ use crate::protocol::scope::StorageKey;
 
 pub use compress::Compression;
 use seal::{KEY_ID_LEN, KeyId, Part, Place, RecordKey, SEAL_LEN};
+pub use standing::{Standing, standing, version_of};
 pub use unreadable::Cause;
 use unreadable::Telling;
 

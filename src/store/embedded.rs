@@ -4,22 +4,32 @@
 //! `embedded/writer.rs`, which commits them in groups; the file's layout is `embedded/tables.rs`. Must
 //! not know what a record means.
 
+mod backup;
+mod disk;
+mod engine;
+#[cfg(test)]
+mod faults;
+mod inspect;
+mod scan;
 mod tables;
+mod transfer;
 mod writer;
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redb::{Database, DatabaseError};
+use redb::DatabaseError;
 use tokio::sync::Semaphore;
 
-use self::tables::StoreClock;
+pub use self::backup::{BackupError, Taken};
+use self::engine::{Engine, Medium, Unfinished};
+use self::tables::{Failure, StoreClock};
 use self::writer::Writer;
 use super::codec::Codec;
 use super::durability::Durability;
@@ -28,11 +38,12 @@ use super::{Gate, SessionLife, Store, StoreError, Swapped, Watch};
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
 
-/// The file within the directory.
+/// The records, within the directory.
 const FILE_NAME: &str = "onceway.redb";
 
-/// Bytes of pages kept in memory. The engine's own default is 1 GiB.
-const PAGE_CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Holds nothing: whoever has locked it owns the directory. Never removed, so that two cannot each lock a
+/// file of this name.
+const LOCK_NAME: &str = "onceway.lock";
 
 /// Threads that read at once. A read is short, so few suffice, and a crowd of callers makes no crowd of
 /// threads.
@@ -42,24 +53,24 @@ const READERS_MAX: usize = 8;
 ///
 /// Dropping it commits what is queued, ends the writer's thread and releases the lock.
 ///
-/// After an I/O error, a full disk among them, every write fails until the store is opened anew: the
-/// engine cannot know what reached the disk, and a store that does not know must not acknowledge.
+/// After an I/O error, a full disk among them, every write fails until one succeeds again: the store opens
+/// its file anew and tries, by itself.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     codec: Codec,
     path: PathBuf,
-    database: Arc<Database>,
     clock: StoreClock,
     readers: Arc<Semaphore>,
     sessions: OwnSessions,
     writer: Writer,
+    engine: Arc<Engine>,
 }
 
 /// Why an embedded store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory is missing and cannot be made, or cannot be written.
-    #[error("create the store's directory {}", .dir.display())]
+    #[error("make and write the store's directory {}", .dir.display())]
     Directory {
         /// The directory.
         dir: PathBuf,
@@ -82,7 +93,7 @@ pub enum OpenError {
         /// The newest format this version reads.
         known: u64,
     },
-    /// The file is no store, is damaged, or cannot be read or written.
+    /// The file is no store, is damaged, or cannot be read or written. Nothing of it is removed.
     #[error("open the store's file {}", .file.display())]
     Engine {
         /// The file.
@@ -90,6 +101,9 @@ pub enum OpenError {
         /// What the engine said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The thread that writes could not be started.
+    #[error("start the store's writer")]
+    Writer(#[source] io::Error),
 }
 
 impl EmbeddedStore {
@@ -97,31 +111,45 @@ impl EmbeddedStore {
     ///
     /// Blocks: reads the file's head, and after a crash the engine's saved state.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        make_directory(dir).map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
+        let cannot_use = |source| OpenError::Directory { dir: dir.to_owned(), source };
+        make_directory(dir).map_err(cannot_use)?;
+        let lock = lock_directory(dir)?;
         let path = dir.join(FILE_NAME);
-        let broken = |source| OpenError::Engine { file: path.clone(), source };
-        let database = match Database::builder().set_cache_size(PAGE_CACHE_BYTES).create(&path) {
-            Ok(database) => database,
-            Err(DatabaseError::DatabaseAlreadyOpen) => {
-                return Err(OpenError::InUse { dir: dir.to_owned() });
+        let broken = |failure| OpenError::Engine { file: path.clone(), source: Box::new(failure) };
+        if !path.exists() {
+            make_file(dir).map_err(cannot_use)?.map_err(broken)?;
+        }
+        match Self::open_on(engine::file_medium(&path), Some(lock), path.clone()) {
+            Ok(Ok(store)) => store.map_err(OpenError::Writer),
+            Ok(Err(found)) => {
+                Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: tables::NEWEST_FORMAT })
             }
-            Err(other) => return Err(broken(Box::new(other))),
-        };
-        sync_directory(dir).map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
-        match tables::prepare(&database).map_err(|failure| broken(Box::new(failure)))? {
-            Ok(clock) => Self::over(database, clock, path.clone()).map_err(|error| broken(Box::new(error))),
-            Err(found) => {
-                Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: tables::FILE_FORMAT })
+            Err(Failure::Open(error)) if matches!(*error, DatabaseError::DatabaseAlreadyOpen) => {
+                Err(OpenError::InUse { dir: dir.to_owned() })
             }
+            Err(failure) => Err(broken(failure)),
         }
     }
 
-    fn over(database: Database, clock: StoreClock, path: PathBuf) -> io::Result<Self> {
-        let database = Arc::new(database);
-        let writer = Writer::start(database.clone(), clock)?;
-        let readers = Arc::new(Semaphore::new(READERS_MAX));
-        let sessions = OwnSessions::default();
-        Ok(Self { codec: Codec::default(), path, database, clock, readers, sessions, writer })
+    fn open_on(
+        medium: Medium,
+        lock: Option<File>,
+        path: PathBuf,
+    ) -> Result<Result<io::Result<Self>, u64>, Failure> {
+        let (engine, clock) = match Engine::open(medium, lock)? {
+            Ok(opened) => opened,
+            Err(newer) => return Ok(Err(newer)),
+        };
+        let engine = Arc::new(engine);
+        Ok(Ok(Writer::start(engine.clone(), clock).map(|writer| Self {
+            codec: Codec::default(),
+            path,
+            clock,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
+            sessions: OwnSessions::default(),
+            writer,
+            engine,
+        })))
     }
 
     /// The same store, writing and reading with `codec`.
@@ -130,18 +158,29 @@ impl EmbeddedStore {
         Self { codec, ..self }
     }
 
-    /// Reads what is committed under `key`, on a thread that may block: a page that is not in memory is
-    /// read from the disk, and a large answer is copied.
+    /// Reads what is committed under `key`: at once where the file is small enough to be in memory, because
+    /// the way to another thread and back costs more than the look; else on a thread that may block.
     async fn read(&self, key: StorageKey) -> Result<Option<Bytes>, StoreError> {
+        let now = self.clock.now();
+        if let Some(found) = self.engine.read_at_once(|database| tables::read(database, &key, now)) {
+            return found.map_err(|failure| StoreError::Engine(Box::new(failure)));
+        }
+        self.look(move |engine, now| engine.read(|database| tables::read(database, &key, now))).await
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Engine, u64) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let permit = self.readers.clone().acquire_owned().await;
-        let (database, now) = (self.database.clone(), self.clock.now());
-        let reading = tokio::task::spawn_blocking(move || {
-            let stands = tables::read(&database, &key, now);
+        let (engine, now) = (self.engine.clone(), self.clock.now());
+        let looking = tokio::task::spawn_blocking(move || {
+            let found = look(&engine, now);
             drop(permit);
-            stands
+            found
         });
-        match reading.await {
-            Ok(stands) => stands.map_err(|failure| StoreError::Engine(Box::new(failure))),
+        match looking.await {
+            Ok(found) => found.map_err(|failure| StoreError::Engine(Box::new(failure))),
             Err(died) => Err(StoreError::Engine(Box::new(died))),
         }
     }
@@ -182,7 +221,7 @@ impl Store for EmbeddedStore {
 
     async fn renew_session(&self, session: Session, _ttl: Duration) -> Result<Gate, StoreError> {
         self.sessions.register(session);
-        Ok(Gate::Open)
+        Ok(self.engine.gate())
     }
 
     async fn end_session(&self, session: Session) -> Result<(), StoreError> {
@@ -204,11 +243,34 @@ impl Store for EmbeddedStore {
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {
-        Ok(Durability::default())
+        let file = self.path.clone();
+        self.look(move |engine, _now| inspect::inspect(engine, &file)).await
     }
 
     fn describe(&self) -> String {
         format!("file:{}", self.path.display())
+    }
+}
+
+/// Makes an empty store in `dir`, whose lock is held.
+fn make_file(dir: &Path) -> io::Result<Result<(), Failure>> {
+    let unfinished = Unfinished::in_directory(dir)?;
+    if let Err(failure) = Engine::open(engine::file_medium(unfinished.path()), None) {
+        return Ok(Err(failure));
+    }
+    unfinished.finish(&dir.join(FILE_NAME)).map(Ok)
+}
+
+/// Keeps other processes out of `dir` for as long as the file is open.
+fn lock_directory(dir: &Path) -> Result<File, OpenError> {
+    let cannot_lock = |source| OpenError::Directory { dir: dir.to_owned(), source };
+    let lock = dir.join(LOCK_NAME);
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(lock);
+    let file = file.map_err(cannot_lock)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(cannot_lock(source)),
     }
 }
 
@@ -219,113 +281,7 @@ fn make_directory(dir: &Path) -> io::Result<()> {
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
-        Some(_) | None => sync_directory(Path::new(".")),
-    }
-}
-
-/// Without this a power loss may take a new file's name, and with it all that was synced into the file.
-fn sync_directory(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use redb::StorageBackend;
-    use redb::backends::InMemoryBackend;
-
-    use super::*;
-    use crate::protocol::fingerprint::Fingerprint;
-    use crate::protocol::record::{Attempt, Phase, UnixMillis};
-
-    /// A disk that can be full.
-    #[derive(Debug)]
-    struct Disk {
-        inner: InMemoryBackend,
-        is_full: Arc<AtomicBool>,
-    }
-
-    impl StorageBackend for Disk {
-        fn len(&self) -> Result<u64, io::Error> {
-            self.inner.len()
-        }
-
-        fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-            self.inner.read(offset, out)
-        }
-
-        fn set_len(&self, len: u64) -> Result<(), io::Error> {
-            self.inner.set_len(len)
-        }
-
-        fn sync_data(&self) -> Result<(), io::Error> {
-            if self.is_full.load(Ordering::SeqCst) {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            self.inner.sync_data()
-        }
-
-        fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-            self.inner.write(offset, data)
-        }
-    }
-
-    fn store_on_a_disk() -> (EmbeddedStore, Arc<AtomicBool>) {
-        let is_full = Arc::new(AtomicBool::new(false));
-        let disk = Disk { inner: InMemoryBackend::new(), is_full: is_full.clone() };
-        let database = Database::builder().create_with_backend(disk).unwrap();
-        let clock = tables::prepare(&database).unwrap().unwrap();
-        (EmbeddedStore::over(database, clock, PathBuf::from("in-memory")).unwrap(), is_full)
-    }
-
-    fn claim(attempt: u8) -> Record {
-        Record {
-            version: Version { attempt: Attempt([attempt; 16]), revision: 0 },
-            session: Session([1; 16]),
-            fingerprint: Fingerprint::from_bytes([2; 32]),
-            attempts: 1,
-            opened_at: UnixMillis(3),
-            route: "/payments".to_owned(),
-            phase: Phase::InFlight,
-        }
-    }
-
-    const LONG: Duration = Duration::from_hours(1);
-
-    #[tokio::test]
-    async fn a_write_that_did_not_reach_the_disk_is_an_error_and_so_is_every_later_one() {
-        let (store, is_full) = store_on_a_disk();
-        let (kept, lost) = (StorageKey::from_bytes([1; 32]), StorageKey::from_bytes([2; 32]));
-        assert_eq!(store.insert(&kept, &claim(1), LONG).await.unwrap(), Seen::Nothing);
-        is_full.store(true, Ordering::SeqCst);
-        assert!(matches!(store.insert(&lost, &claim(2), LONG).await, Err(StoreError::Engine(_))));
-        is_full.store(false, Ordering::SeqCst);
-        assert!(matches!(store.insert(&lost, &claim(3), LONG).await, Err(StoreError::Engine(_))));
-        assert!(matches!(store.ping().await, Err(StoreError::Engine(_))));
-    }
-
-    #[tokio::test]
-    async fn a_failed_commit_is_told_to_everybody_in_the_batch() {
-        let (store, is_full) = store_on_a_disk();
-        is_full.store(true, Ordering::SeqCst);
-        let store = Arc::new(store);
-        let mut inserts = tokio::task::JoinSet::new();
-        for number in 0..32 {
-            let store = store.clone();
-            inserts.spawn(async move {
-                store.insert(&StorageKey::from_bytes([number; 32]), &claim(number), LONG).await.is_err()
-            });
-        }
-        assert!(inserts.join_all().await.into_iter().all(|is_err| is_err));
-    }
-
-    #[tokio::test]
-    async fn a_dead_writer_is_an_error_and_not_a_hang() {
-        let (store, _) = store_on_a_disk();
-        let died = store.writer.write(|_| -> Result<(), _> { panic!("on purpose, in a test") }).await;
-        assert!(matches!(died, Err(StoreError::Engine(_))));
-        assert!(matches!(store.ping().await, Err(StoreError::Engine(_))));
+        Some(parent) if !parent.as_os_str().is_empty() => engine::sync_directory(parent),
+        Some(_) | None => engine::sync_directory(Path::new(".")),
     }
 }

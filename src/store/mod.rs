@@ -1,10 +1,10 @@
-//! Where records live: one narrow trait, three ways to keep it.
+//! Where records live: one narrow trait, four ways to keep it.
 //!
 //! A store is dumb on purpose: insert if absent, compare-and-swap by version, fetch, remove, and who is
 //! alive. It never decides anything; the transitions stand once, in `../protocol/machine.rs`. Must not
 //! know HTTP, policies or the ledger above it.
 //!
-//! Read this file, then `codec.rs` for the bytes, then any of `memory.rs`, `embedded.rs`, `redis.rs`.
+//! Read this file, then `codec.rs` for the bytes, then any of `memory.rs`, `embedded.rs`, `redis.rs`, `postgres.rs`.
 //! `durability.rs` is what a store tells of itself, `transfer.rs` how records leave one for another.
 //! Every store passes `conformance.rs` in `tests/it/`.
 
@@ -12,6 +12,7 @@ pub mod codec;
 pub mod durability;
 pub mod embedded;
 pub mod memory;
+pub mod postgres;
 pub mod redis;
 pub mod transfer;
 

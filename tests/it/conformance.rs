@@ -10,6 +10,7 @@ use onceway::protocol::record::{Phase, Record, Seen};
 use onceway::protocol::scope::StorageKey;
 use onceway::store::embedded::EmbeddedStore;
 use onceway::store::memory::MemoryStore;
+use onceway::store::postgres::PostgresStore;
 use onceway::store::redis::RedisStore;
 use onceway::store::{Options, SessionLife, Store, Swapped};
 use tempfile::TempDir;
@@ -19,6 +20,7 @@ use crate::records::{
     EVERY_REASON, LONG, a_claim, after, bytes_of, done_with, done_without_body, eventually, some_key,
     some_session, unknown,
 };
+use crate::servers::postgres::{PostgresServer, connected, patient};
 use crate::servers::redis::RedisServer;
 
 const SHORT: Duration = Duration::from_millis(60);
@@ -85,6 +87,29 @@ impl Bench for Redis {
 
     fn another(&self) -> Arc<dyn Store> {
         Arc::new(RedisStore::connect(&self.server.url(), &Options::of("onceway")).unwrap())
+    }
+}
+
+struct Postgres {
+    store: Arc<PostgresStore>,
+    namespace: String,
+}
+
+impl Bench for Postgres {
+    const NOT_THERE: SessionLife = SessionLife::Absent;
+
+    async fn set_up() -> Self {
+        let (url, namespace) = (PostgresServer::shared().url(), uuid::Uuid::new_v4().to_string());
+        Self { store: Arc::new(connected(&url, &namespace).await), namespace }
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    fn another(&self) -> Arc<dyn Store> {
+        let url = PostgresServer::shared().url();
+        Arc::new(PostgresStore::connect(&url, &patient(&self.namespace)).unwrap())
     }
 }
 
@@ -370,6 +395,7 @@ macro_rules! for_every_store {
         hold_to_the_contract!(memory, super::Memory, $claims);
         hold_to_the_contract!(embedded, super::Embedded, $claims);
         hold_to_the_contract!(redis, super::Redis, $claims);
+        hold_to_the_contract!(postgres, super::Postgres, $claims);
     };
 }
 

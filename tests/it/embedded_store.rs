@@ -1,105 +1,21 @@
-//! What the embedded store promises beyond the contract of all stores: the disk, the lock, the crash.
+//! What the embedded store promises beyond the contract of all stores: the directory, the lock, the file.
 
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
-use onceway::protocol::record::{Phase, Seen};
+use onceway::protocol::fingerprint::Fingerprint;
+use onceway::protocol::record::{Attempt, Phase, Record, Seen, Session, UnixMillis, UnknownReason, Version};
 use onceway::protocol::scope::StorageKey;
 use onceway::store::embedded::{EmbeddedStore, OpenError};
-use onceway::store::{SessionLife, Store, Swapped};
+use onceway::store::transfer::{Cursor, Moved, Transfer};
+use onceway::store::{Closure, Gate, SessionLife, Store, StoreError, Swapped};
 use redb::{Database, ReadableTable, TableDefinition};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
 
-use crate::records::{LONG, a_claim, after, bytes_of, done_with, eventually, some_key, some_session};
-
-const CHILD_DIR: &str = "ONCEWAY_TEST_CHILD_DIR";
-
-#[tokio::test]
-async fn what_was_acknowledged_before_a_kill_is_there_after_it() {
-    let dir = TempDir::new().unwrap();
-    for round in 0..6 {
-        let acknowledged = kill_after(dir.path(), 60 + round * 45);
-        let store = EmbeddedStore::open(dir.path()).unwrap();
-        for (word, key) in &acknowledged {
-            let Seen::Record(record) = store.fetch(key).await.unwrap() else {
-                panic!("round {round}: {key} was acknowledged and is not there");
-            };
-            let is_done = matches!(record.phase, Phase::Done { .. });
-            assert!(is_done || word == "claimed", "round {round}: {key} lost its answer");
-        }
-    }
-}
-
-/// Starts a child that writes to `dir`, kills it at some point after `lines` acknowledgements, and
-/// answers all it acknowledged.
-fn kill_after(dir: &Path, lines: usize) -> Vec<(String, StorageKey)> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "embedded_store::a_child_writes_until_it_is_killed", "--nocapture"])
-        .env(CHILD_DIR, dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map(KilledOnDrop)
-        .unwrap();
-    let output = BufReader::new(child.0.stdout.take().unwrap());
-    let mut acknowledged = Vec::new();
-    for line in output.lines().map_while(Result::ok) {
-        acknowledged.extend(read_acknowledgement(&line));
-        if acknowledged.len() == lines {
-            child.0.kill().unwrap();
-        }
-    }
-    assert!(acknowledged.len() >= lines, "the child ended by itself");
-    acknowledged
-}
-
-struct KilledOnDrop(Child);
-
-impl Drop for KilledOnDrop {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-/// A whole line `ack WORD KEY`; the last one may be cut short by the kill.
-fn read_acknowledgement(line: &str) -> Option<(String, StorageKey)> {
-    let (word, key) = line.strip_prefix("ack ")?.split_once(' ')?;
-    let bytes: Vec<u8> =
-        (0..key.len() / 2).map(|at| u8::from_str_radix(&key[2 * at..2 * at + 2], 16).unwrap()).collect();
-    Some((word.to_owned(), StorageKey::from_bytes(bytes.try_into().ok()?)))
-}
-
-/// Not a claim by itself: the child of the test above, which does nothing when nobody is its parent.
-#[tokio::test]
-async fn a_child_writes_until_it_is_killed() {
-    let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
-    let store = Arc::new(EmbeddedStore::open(Path::new(&dir)).unwrap());
-    let mut writers = JoinSet::new();
-    for _ in 0..16 {
-        let store = store.clone();
-        writers.spawn(async move {
-            loop {
-                let (key, claim) = (some_key(), a_claim());
-                assert_eq!(store.insert(&key, &claim, LONG).await.unwrap(), Seen::Nothing);
-                acknowledge("claimed", key);
-                let done = after(&claim, done_with(bytes_of(9_000)));
-                assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Done);
-                acknowledge("done", key);
-            }
-        });
-    }
-    writers.join_next().await.unwrap().unwrap();
-}
-
-fn acknowledge(word: &str, key: StorageKey) {
-    writeln!(std::io::stdout().lock(), "\nack {word} {key}").unwrap();
-}
+use crate::records::{
+    LONG, a_claim, after, bytes_of, done_with, eventually, some_key, some_session, unknown,
+};
 
 #[tokio::test]
 async fn a_second_open_is_told_that_another_process_uses_the_store() {
@@ -141,6 +57,51 @@ async fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_not_made_to_its_end_does_not_stand_in_the_way() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("onceway.redb.new"), bytes_of(10_000)).unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.insert(&some_key(), &a_claim(), LONG).await.unwrap();
+    assert!(!dir.path().join("onceway.redb.new").exists());
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_is_an_error_that_names_it() {
+    // Where nobody makes files, not even the superuser.
+    let dir = Path::new("/proc/self/task");
+    let error = EmbeddedStore::open(dir).unwrap_err();
+    assert!(matches!(error, OpenError::Directory { .. }), "{error:?}");
+    assert!(error.to_string().contains("/proc/self/task"));
+}
+
+#[tokio::test]
+async fn a_file_that_may_not_be_written_is_an_error_that_names_it() {
+    let dir = TempDir::new().unwrap();
+    drop(EmbeddedStore::open(dir.path()).unwrap());
+    let file = dir.path().join("onceway.redb");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o400)).unwrap();
+    if std::fs::File::options().write(true).open(&file).is_ok() {
+        return; // No mode binds the superuser.
+    }
+    let error = EmbeddedStore::open(dir.path()).unwrap_err();
+    assert!(matches!(error, OpenError::Engine { .. }) && error.to_string().contains("onceway.redb"));
+}
+
+#[tokio::test]
+async fn a_store_tells_how_well_it_keeps_what_it_acknowledges() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.insert(&some_key(), &a_claim(), LONG).await.unwrap();
+    let told = store.inspect().await.unwrap();
+    let fact = |name| &told.facts.iter().find(|(fact, _)| *fact == name).unwrap().1;
+    assert_eq!(fact("records"), "1");
+    assert!(fact("fsync").ends_with(" µs") && fact("free space").ends_with(" MiB"), "{told:?}");
+    assert!(fact("in use").ends_with("%)") && !fact("file system").is_empty(), "{told:?}");
+    assert!(told.losses.iter().any(|loss| loss.contains("a power loss")));
+    assert_eq!(told.refusal(false), None);
+}
+
+#[tokio::test]
 async fn records_outlive_the_process_and_sessions_do_not() {
     let dir = TempDir::new().unwrap();
     let (key, claim, session) = (some_key(), a_claim(), some_session());
@@ -170,10 +131,11 @@ async fn a_store_of_a_newer_format_is_refused() {
     drop(EmbeddedStore::open(dir.path()).unwrap());
     by_hand(dir.path(), |transaction| {
         let mut meta = transaction.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap();
-        meta.insert("format", 2).unwrap();
+        meta.insert("format", 3).unwrap();
     });
     let error = EmbeddedStore::open(dir.path()).unwrap_err();
-    assert!(matches!(error, OpenError::NewerFormat { found: 2, known: 1, .. }));
+    assert!(matches!(error, OpenError::NewerFormat { found: 3, known: 2, .. }));
+    assert!(error.to_string().ends_with("its format is 3, this version reads up to 2"));
 }
 
 #[tokio::test]
@@ -211,6 +173,165 @@ async fn a_damaged_record_is_unreadable_and_never_absent() {
     assert_eq!(store.fetch(&key).await.unwrap(), Seen::Unreadable);
     assert_eq!(store.insert(&key, &a_claim(), LONG).await.unwrap(), Seen::Unreadable);
     assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Changed);
+}
+
+#[tokio::test]
+async fn pages_hold_every_record_once_in_the_order_of_keys() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    for _ in 0..23 {
+        store.insert(&some_key(), &a_claim(), LONG).await.unwrap();
+    }
+    store.insert(&some_key(), &a_claim(), Duration::ZERO).await.unwrap();
+    let keys: Vec<StorageKey> = all_of(&store, 5).await.into_iter().map(|moved| moved.key).collect();
+    assert_eq!(keys.len(), 23, "and not the one that has expired");
+    assert!(keys.is_sorted());
+}
+
+#[tokio::test]
+async fn what_is_put_is_as_it_was_in_the_store_it_came_from() {
+    let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (from, to) = (EmbeddedStore::open(here.path()).unwrap(), EmbeddedStore::open(there.path()).unwrap());
+    let (key, claim) = (some_key(), a_claim());
+    let done = after(&claim, done_with(bytes_of(30_000)));
+    from.insert(&key, &done, LONG).await.unwrap();
+    to.insert(&key, &claim, LONG).await.unwrap();
+    to.put(all_of(&from, 100).await).await.unwrap();
+    assert_eq!(to.fetch(&key).await.unwrap(), Seen::Record(Box::new(done)));
+    let moved = all_of(&to, 100).await;
+    assert!(moved.len() == 1 && moved[0].keep_for <= LONG && moved[0].keep_for > LONG / 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_moved_and_is_not_absent_there_either() {
+    let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (torn, short) = (some_key(), some_key());
+    let from = EmbeddedStore::open(here.path()).unwrap();
+    from.insert(&torn, &after(&a_claim(), done_with("paid")), LONG).await.unwrap();
+    drop(from);
+    by_hand(here.path(), |transaction| {
+        let table = TableDefinition::<&[u8; 32], &[u8]>::new("records");
+        let mut records = transaction.open_table(table).unwrap();
+        let value = records.get(torn.as_bytes()).unwrap().unwrap().value().to_vec();
+        records.insert(torn.as_bytes(), &value[..value.len() - 1]).unwrap();
+        records.insert(short.as_bytes(), b"short".as_slice()).unwrap();
+    });
+    let to = EmbeddedStore::open(there.path()).unwrap();
+    to.put(all_of(&EmbeddedStore::open(here.path()).unwrap(), 100).await).await.unwrap();
+    assert_eq!(to.fetch(&torn).await.unwrap(), Seen::Unreadable);
+    assert_eq!(to.fetch(&short).await.unwrap(), Seen::Unreadable);
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_store_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let page = store.page(Some(Cursor(b"42".to_vec())), 10).await;
+    assert!(matches!(page, Err(StoreError::Refused(_))));
+}
+
+#[tokio::test]
+async fn a_closed_gate_outlives_the_process_and_is_told_by_the_heartbeat() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.renew_session(some_session(), LONG).await.unwrap(), Gate::Open);
+    for (_, closure) in Closure::WORDS {
+        store.set_gate(Gate::Closed(closure)).await.unwrap();
+        assert_eq!(store.renew_session(some_session(), LONG).await.unwrap(), Gate::Closed(closure));
+    }
+    drop(store);
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.gate().await.unwrap(), Gate::Closed(Closure::Backup));
+    assert_eq!(store.renew_session(some_session(), LONG).await.unwrap(), Gate::Closed(Closure::Backup));
+}
+
+#[tokio::test]
+async fn a_version_that_knows_no_gate_refuses_a_closed_file_and_reads_one_that_was_opened_again() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.set_gate(Gate::Closed(Closure::Leaving)).await.unwrap();
+    drop(store);
+    assert_eq!(format_of(dir.path()), 2);
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.set_gate(Gate::Open).await.unwrap();
+    assert_eq!(store.gate().await.unwrap(), Gate::Open);
+    drop(store);
+    assert_eq!(format_of(dir.path()), 1);
+}
+
+/// What stands in the golden files, under keys of these bytes.
+fn golden_records() -> [(u8, Record); 3] {
+    let record = |number: u8, phase| Record {
+        version: Version { attempt: Attempt([number; 16]), revision: 0 },
+        session: Session([7; 16]),
+        fingerprint: Fingerprint::from_bytes([8; 32]),
+        attempts: 1,
+        opened_at: UnixMillis(1_700_000_000_123),
+        route: "/payments/{id}".to_owned(),
+        phase,
+    };
+    [
+        (1, record(1, Phase::InFlight)),
+        (2, record(2, done_with(bytes_of(20_000)))),
+        (3, record(3, unknown(UnknownReason::ConnectionLost))),
+    ]
+}
+
+/// Opens a copy of a file of that format. Never make it anew: files outlive releases, and where it cannot be
+/// read any more, those of users cannot either.
+fn golden(name: &str) -> (TempDir, EmbeddedStore) {
+    let dir = TempDir::new().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    std::fs::copy(golden, dir.path().join("onceway.redb")).unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    (dir, store)
+}
+
+async fn expect_golden(store: &EmbeddedStore) {
+    for (byte, record) in golden_records() {
+        let key = StorageKey::from_bytes([byte; 32]);
+        assert_eq!(store.fetch(&key).await.unwrap(), Seen::Record(Box::new(record)));
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_format_1_is_opened_and_served() {
+    let (_dir, store) = golden("embedded-format-1.redb");
+    expect_golden(&store).await;
+    assert_eq!(store.gate().await.unwrap(), Gate::Open);
+    let (byte, claim) = &golden_records()[0];
+    let (key, done) = (StorageKey::from_bytes([*byte; 32]), after(claim, done_with("paid")));
+    assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Done);
+    assert_eq!(store.insert(&some_key(), &a_claim(), LONG).await.unwrap(), Seen::Nothing);
+}
+
+#[tokio::test]
+async fn a_file_of_format_2_is_opened_and_says_why_it_is_closed() {
+    let (_dir, store) = golden("embedded-format-2.redb");
+    expect_golden(&store).await;
+    assert_eq!(store.gate().await.unwrap(), Gate::Closed(Closure::Leaving));
+}
+
+async fn all_of(store: &EmbeddedStore, most: usize) -> Vec<Moved> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.page(after, most).await.unwrap();
+        assert!(page.records.len() <= most);
+        all.extend(page.records);
+        after = page.next;
+        if after.is_none() {
+            return all;
+        }
+    }
+}
+
+fn format_of(dir: &Path) -> u64 {
+    let mut format = 0;
+    by_hand(dir, |transaction| {
+        let meta = transaction.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap();
+        format = meta.get("format").unwrap().unwrap().value();
+    });
+    format
 }
 
 fn by_hand(dir: &Path, change: impl FnOnce(&redb::WriteTransaction)) {

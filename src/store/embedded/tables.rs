@@ -8,6 +8,13 @@
 //! meta      "format", "clock"              → u64
 //! ```
 //!
+//! Format 2 is a file that takes no new claims. It has one table more, and is written only while the gate
+//! is closed, so that a version that knows no gate refuses the file instead of claiming in it:
+//!
+//! ```text
+//! words     "gate"                         → why the file takes no claims, as in Closure::WORDS
+//! ```
+//!
 //! Moments are milliseconds of the store's own clock, [`StoreClock`]. Must not know threads or futures.
 //! Read `../codec.rs` before, `writer.rs` after.
 
@@ -15,24 +22,32 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use redb::{
-    AccessGuard, CommitError, Database, Durability, ReadableDatabase, ReadableTable, SetDurabilityError,
-    StorageError, Table, TableDefinition, TableError, TransactionError, WriteTransaction,
+    AccessGuard, CommitError, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable,
+    SetDurabilityError, StorageError, Table, TableDefinition, TableError, TransactionError, WriteTransaction,
 };
 
-use super::super::Swapped;
 use super::super::codec::{self, Encoded};
+use super::super::{Gate, Swapped};
 use crate::clock;
 use crate::protocol::record::{UnixMillis, Version};
 use crate::protocol::scope::StorageKey;
 
-/// The format this version writes, and the newest it reads.
-pub(super) const FILE_FORMAT: u64 = 1;
+/// The newest format this version reads.
+pub(super) const NEWEST_FORMAT: u64 = 2;
 
-const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
-const EXPIRIES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinition::new("expiries");
+/// The format of a file that takes claims.
+const FORMAT_OPEN: u64 = 1;
+
+/// The format of a file that takes none.
+const FORMAT_CLOSED: u64 = 2;
+
+pub(super) const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
+pub(super) const EXPIRIES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinition::new("expiries");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_CLOCK: &str = "clock";
+const WORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("words");
+const WORD_GATE: &str = "gate";
 
 const EXPIRY_LEN: usize = 8;
 
@@ -49,6 +64,16 @@ pub(super) enum Failure {
     Storage(#[from] StorageError),
     #[error("commit")]
     Commit(#[from] CommitError),
+    #[error("open the file")]
+    Open(#[source] Box<DatabaseError>),
+    #[error("use the file: it is damaged, and the engine panicked")]
+    Panicked,
+    #[error("use the file: it could not be opened anew after a failure")]
+    NotOpen,
+    #[error("read the file: after a failed sync, nothing has been written to the disk yet")]
+    InDoubt,
+    #[error("write to the file: the last write has failed, and the next attempt is not due yet")]
+    Ailing,
 }
 
 /// The time by which records expire: never behind what the file has seen, and deaf to changes of the
@@ -78,13 +103,13 @@ pub(super) fn prepare(database: &Database) -> Result<Result<StoreClock, u64>, Fa
     let transaction = begin(database)?;
     let store_clock = {
         let mut meta = transaction.open_table(META)?;
-        let format = meta.get(META_FORMAT)?.map_or(FILE_FORMAT, |found| found.value());
-        if format > FILE_FORMAT {
+        let format = meta.get(META_FORMAT)?.map_or(FORMAT_OPEN, |found| found.value());
+        if format > NEWEST_FORMAT {
             return Ok(Err(format));
         }
         let last_seen = meta.get(META_CLOCK)?.map_or(0, |found| found.value());
         let store_clock = StoreClock::from(clock::unix_millis(), last_seen);
-        meta.insert(META_FORMAT, FILE_FORMAT)?;
+        meta.insert(META_FORMAT, format)?;
         meta.insert(META_CLOCK, store_clock.now())?;
         transaction.open_table(RECORDS)?;
         transaction.open_table(EXPIRIES)?;
@@ -102,11 +127,51 @@ pub(super) fn begin(database: &Database) -> Result<WriteTransaction, Failure> {
     Ok(transaction)
 }
 
+/// Commits the time, and nothing else.
+pub(super) fn prove(database: &Database, now: u64) -> Result<(), Failure> {
+    let transaction = begin(database)?;
+    keep_clock(&transaction, now)?;
+    Ok(transaction.commit()?)
+}
+
+/// Writes the time down, so that the next run does not begin before it.
+pub(super) fn keep_clock(transaction: &WriteTransaction, now: u64) -> Result<(), Failure> {
+    transaction.open_table(META)?.insert(META_CLOCK, now)?;
+    Ok(())
+}
+
 /// Answers what is committed under `key` and has not expired by `now`.
 pub(super) fn read(database: &Database, key: &StorageKey, now: u64) -> Result<Option<Bytes>, Failure> {
     let records = database.begin_read()?.open_table(RECORDS)?;
     let stands = records.get(key.as_bytes())?;
     Ok(stands.and_then(|value| live(value.value(), now).map(Bytes::copy_from_slice)))
+}
+
+/// Answers whether the file takes new claims, as committed.
+pub(super) fn gate(database: &impl ReadableDatabase) -> Result<Gate, Failure> {
+    let words = match database.begin_read()?.open_table(WORDS) {
+        Ok(words) => words,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Gate::Open),
+        Err(other) => return Err(other.into()),
+    };
+    let word = words.get(WORD_GATE)?;
+    Ok(Gate::of_word(word.as_ref().map(AccessGuard::value)))
+}
+
+/// Writes into the file whether it takes new claims.
+pub(super) fn keep_gate(transaction: &WriteTransaction, gate: Gate) -> Result<(), Failure> {
+    let format = match gate {
+        Gate::Open => {
+            transaction.delete_table(WORDS)?;
+            FORMAT_OPEN
+        }
+        Gate::Closed(closure) => {
+            transaction.open_table(WORDS)?.insert(WORD_GATE, closure.word().as_bytes())?;
+            FORMAT_CLOSED
+        }
+    };
+    transaction.open_table(META)?.insert(META_FORMAT, format)?;
+    Ok(())
 }
 
 /// Whether something has expired by `now` and can be swept.
@@ -118,9 +183,9 @@ pub(super) fn has_expired(database: &Database, now: u64) -> Result<bool, Failure
 
 /// The tables within one write transaction.
 pub(super) struct Tables<'t> {
+    transaction: &'t WriteTransaction,
     records: Table<'t, &'static [u8; 32], &'static [u8]>,
     expiries: Table<'t, (u64, &'static [u8; 32]), ()>,
-    meta: Table<'t, &'static str, u64>,
     now: u64,
     changed: bool,
 }
@@ -128,9 +193,9 @@ pub(super) struct Tables<'t> {
 impl<'t> Tables<'t> {
     pub(super) fn open(transaction: &'t WriteTransaction, now: u64) -> Result<Self, Failure> {
         Ok(Self {
+            transaction,
             records: transaction.open_table(RECORDS)?,
             expiries: transaction.open_table(EXPIRIES)?,
-            meta: transaction.open_table(META)?,
             now,
             changed: false,
         })
@@ -197,8 +262,23 @@ impl<'t> Tables<'t> {
 
     /// Writes the time down, so that the next run does not begin before it.
     pub(super) fn keep_clock(&mut self) -> Result<(), Failure> {
-        self.meta.insert(META_CLOCK, self.now)?;
-        Ok(())
+        keep_clock(self.transaction, self.now)
+    }
+
+    /// Writes down whether the file takes new claims.
+    pub(super) fn keep_gate(&mut self, gate: Gate) -> Result<(), Failure> {
+        self.changed = true;
+        keep_gate(self.transaction, gate)
+    }
+
+    /// Puts a record under `key`, whatever stands there.
+    pub(super) fn replace(
+        &mut self,
+        key: &StorageKey,
+        encoded: &Encoded,
+        keep_for: Duration,
+    ) -> Result<(), Failure> {
+        self.put(key, encoded, keep_for)
     }
 
     fn compare(&self, key: &StorageKey, seen: Version) -> Result<Swapped, Failure> {
@@ -247,14 +327,14 @@ impl<'t> Tables<'t> {
 
 /// The record in `value` unless it has expired. What is too short to hold an expiry stands for ever: it
 /// cannot be read, and what cannot be read is not absent.
-fn live(value: &[u8], now: u64) -> Option<&[u8]> {
+pub(super) fn live(value: &[u8], now: u64) -> Option<&[u8]> {
     match expiry_of(value) {
         Some(expiry) if expiry <= now => None,
         Some(_) | None => Some(value.get(EXPIRY_LEN..).unwrap_or_default()),
     }
 }
 
-fn expiry_of(value: &[u8]) -> Option<u64> {
+pub(super) fn expiry_of(value: &[u8]) -> Option<u64> {
     value.first_chunk::<EXPIRY_LEN>().map(|bytes| u64::from_be_bytes(*bytes))
 }
 

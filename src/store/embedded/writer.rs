@@ -1,17 +1,19 @@
 //! The one thread that writes. It drains the queue, applies what it found in one transaction, commits
 //! (which waits for the disk) and only then answers each; so many callers share one fsync.
 //!
-//! Must not know what a record means. Read `tables.rs` before.
+//! When a write has failed, everybody in it is told so, and so is whoever comes until a write succeeds
+//! again: the thread opens the database anew and tries, at longer and longer intervals, whether there are
+//! calls or not. Must not know what a record means. Read `tables.rs` and `engine.rs` before.
 
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::StoreError;
+use super::engine::Engine;
 use super::tables::{self, Failure, StoreClock, Tables};
 use crate::clock;
 
@@ -29,6 +31,14 @@ const SWEPT_AT_ONCE: usize = 512;
 
 /// Expired records removed along with each job: more than a job can add, so that the sweep overtakes.
 const SWEPT_PER_JOB: usize = 4;
+
+/// Between a failed attempt to write again and the next one, at first and at most.
+const HEAL_PAUSE_MIN: Duration = Duration::from_millis(50);
+const HEAL_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A failure sooner than this after the last one goes on with its pauses: on a disk that is nearly full,
+/// small writes succeed and large ones do not.
+const RELAPSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The handle to the thread. Dropping it lets the thread finish what is queued, and waits for its end.
 #[derive(Debug)]
@@ -55,12 +65,12 @@ struct Asked<F, T> {
 struct WriterEnded;
 
 impl Writer {
-    pub(super) fn start(database: Arc<Database>, store_clock: StoreClock) -> io::Result<Self> {
+    pub(super) fn start(engine: Arc<Engine>, store_clock: StoreClock) -> io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         // Its own runtime, for the queue and the timer of the sweep: the gateway's runtimes never wait
         // for the disk.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let desk = Desk { database, store_clock };
+        let desk = Desk::new(engine, store_clock);
         let thread = thread::Builder::new()
             .name("onceway-writer".to_owned())
             .spawn(move || runtime.block_on(desk.serve(jobs)))?;
@@ -123,78 +133,149 @@ where
 
 /// What the thread has on its desk.
 struct Desk {
-    database: Arc<Database>,
+    engine: Arc<Engine>,
     store_clock: StoreClock,
+    health: Health,
+}
+
+/// Whether the database takes writes, as far as the writer knows.
+enum Health {
+    Well { relapse: Option<Relapse> },
+    Ill { pause: Duration, try_at: Instant },
+}
+
+/// With what pause the next illness begins, if it begins before this moment.
+struct Relapse {
+    pause: Duration,
+    before: Instant,
 }
 
 impl Desk {
-    async fn serve(self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+    fn new(engine: Arc<Engine>, store_clock: StoreClock) -> Self {
+        Self { engine, store_clock, health: Health::Well { relapse: None } }
+    }
+
+    async fn serve(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut swept_at = clock::monotonic();
         loop {
-            let patience = SWEEP_EVERY.saturating_sub(since(swept_at));
-            match tokio::time::timeout(patience, jobs.recv_many(&mut batch, BATCH_MAX)).await {
+            let patience = match self.health {
+                Health::Well { .. } => SWEEP_EVERY.saturating_sub(since(swept_at)),
+                Health::Ill { try_at, .. } => try_at.saturating_duration_since(clock::monotonic()),
+            };
+            let received = tokio::time::timeout(patience, jobs.recv_many(&mut batch, BATCH_MAX)).await;
+            self.heal_if_due();
+            match received {
                 Ok(0) => return,
                 Ok(_) => self.settle(&mut batch),
                 Err(_elapsed) => {}
             }
             // While there is more to sweep it stays due, and jobs that wait come in between.
-            if since(swept_at) >= SWEEP_EVERY && !self.sweep_or_log() {
+            if self.is_well() && since(swept_at) >= SWEEP_EVERY && !self.sweep_or_fall_ill() {
                 swept_at = clock::monotonic();
             }
         }
     }
 
-    fn settle(&self, batch: &mut Vec<Box<dyn Job>>) {
+    fn settle(&mut self, batch: &mut Vec<Box<dyn Job>>) {
         // Nobody waits for these any more: better undone than done behind everybody's back.
         batch.retain(|job| !job.is_abandoned());
         if batch.is_empty() {
             return;
         }
-        let committed = self.commit(batch).map_err(Arc::new);
-        if let Err(failure) = &committed {
-            tracing::error!(error = %failure, jobs = batch.len(), "the embedded store could not write");
+        let committed = if self.is_well() { self.commit(batch) } else { Err(Failure::Ailing) };
+        if let (Err(failure), true) = (&committed, self.is_well()) {
+            self.fall_ill(failure);
         }
+        let committed = committed.map_err(Arc::new);
         batch.drain(..).for_each(|job| job.answer(&committed));
     }
 
     /// All of the batch or nothing of it is on the disk when this returns; after an error, perhaps.
     fn commit(&self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
-        let transaction = tables::begin(&self.database)?;
-        let mut tables = Tables::open(&transaction, self.store_clock.now())?;
-        for job in batch.iter_mut() {
-            job.apply(&mut tables)?;
-        }
-        if !tables.is_changed() {
+        self.engine.write(|database| {
+            let transaction = tables::begin(database)?;
+            let mut tables = Tables::open(&transaction, self.store_clock.now())?;
+            for job in batch.iter_mut() {
+                job.apply(&mut tables)?;
+            }
+            if !tables.is_changed() {
+                drop(tables);
+                return Ok(transaction.abort()?);
+            }
+            tables.sweep(SWEPT_PER_JOB * batch.len())?;
+            tables.keep_clock()?;
             drop(tables);
-            return Ok(transaction.abort()?);
+            Ok(transaction.commit()?)
+        })
+    }
+
+    fn is_well(&self) -> bool {
+        matches!(self.health, Health::Well { .. })
+    }
+
+    fn fall_ill(&mut self, failure: &Failure) {
+        let error: &dyn std::error::Error = failure;
+        tracing::error!(error, "the embedded store cannot write: what needs it is refused until it can");
+        let now = clock::monotonic();
+        let pause = match &self.health {
+            Health::Well { relapse: Some(relapse) } if now < relapse.before => relapse.pause,
+            Health::Well { .. } => Duration::ZERO,
+            Health::Ill { pause, .. } => *pause,
+        };
+        self.open_anew();
+        self.health = Health::Ill { pause, try_at: clock::monotonic() + pause };
+    }
+
+    /// For those who read, if the disk is no more than full; and for the next attempt to write.
+    fn open_anew(&self) {
+        if let Err(failure) = self.engine.reopen() {
+            let error: &dyn std::error::Error = &failure;
+            tracing::error!(error, "the embedded store's file cannot be opened anew yet");
         }
-        tables.sweep(SWEPT_PER_JOB * batch.len())?;
-        tables.keep_clock()?;
-        drop(tables);
-        Ok(transaction.commit()?)
+    }
+
+    fn heal_if_due(&mut self) {
+        let Health::Ill { pause, try_at } = self.health else { return };
+        if clock::monotonic() < try_at {
+            return;
+        }
+        let longer = (pause * 2).clamp(HEAL_PAUSE_MIN, HEAL_PAUSE_MAX);
+        self.health = match self.engine.prove(self.store_clock.now()) {
+            Ok(()) => {
+                tracing::info!("the embedded store takes writes again");
+                let before = clock::monotonic() + RELAPSE_WITHIN;
+                Health::Well { relapse: Some(Relapse { pause: longer, before }) }
+            }
+            Err(_still) => {
+                self.open_anew();
+                Health::Ill { pause: longer, try_at: clock::monotonic() + longer }
+            }
+        };
     }
 
     /// Answers whether there may be more to sweep.
-    fn sweep_or_log(&self) -> bool {
+    fn sweep_or_fall_ill(&mut self) -> bool {
         self.sweep().unwrap_or_else(|failure| {
-            tracing::error!(error = %failure, "the embedded store could not sweep");
+            self.fall_ill(&failure);
             false
         })
     }
 
     fn sweep(&self) -> Result<bool, Failure> {
         let now = self.store_clock.now();
-        if !tables::has_expired(&self.database, now)? {
-            return Ok(false);
-        }
-        let transaction = tables::begin(&self.database)?;
-        let mut tables = Tables::open(&transaction, now)?;
-        let more = tables.sweep(SWEPT_AT_ONCE)?;
-        tables.keep_clock()?;
-        drop(tables);
-        transaction.commit()?;
-        Ok(more)
+        self.engine.write(|database| {
+            if !tables::has_expired(database, now)? {
+                return Ok(false);
+            }
+            let transaction = tables::begin(database)?;
+            let mut tables = Tables::open(&transaction, now)?;
+            let more = tables.sweep(SWEPT_AT_ONCE)?;
+            tables.keep_clock()?;
+            drop(tables);
+            transaction.commit()?;
+            Ok(more)
+        })
     }
 }
 
@@ -216,23 +297,30 @@ mod tests {
     use crate::protocol::scope::StorageKey;
 
     fn desk() -> Desk {
-        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
-        let store_clock = tables::prepare(&database).unwrap().unwrap();
-        Desk { database: Arc::new(database), store_clock }
+        let medium = || -> io::Result<Box<dyn redb::StorageBackend>> { Ok(Box::new(InMemoryBackend::new())) };
+        let (engine, store_clock) = Engine::open(Box::new(medium), None).unwrap().unwrap();
+        Desk::new(Arc::new(engine), store_clock)
     }
 
     fn put(desk: &Desk, keys: std::ops::Range<u16>, keep_for: Duration) {
-        let transaction = tables::begin(&desk.database).unwrap();
-        let mut tables = Tables::open(&transaction, desk.store_clock.now()).unwrap();
-        for key in keys {
-            let [high, low] = key.to_be_bytes();
-            let mut bytes = [low; 32];
-            bytes[0] = high;
-            let encoded = Encoded { head: Bytes::from_static(&[7; HEAD_LEN]), body: Bytes::new() };
-            tables.insert(&StorageKey::from_bytes(bytes), &encoded, keep_for).unwrap();
-        }
-        drop(tables);
-        transaction.commit().unwrap();
+        let put = |database: &redb::Database| {
+            let transaction = tables::begin(database)?;
+            let mut tables = Tables::open(&transaction, desk.store_clock.now())?;
+            for key in keys {
+                let [high, low] = key.to_be_bytes();
+                let mut bytes = [low; 32];
+                bytes[0] = high;
+                let encoded = Encoded { head: Bytes::from_static(&[7; HEAD_LEN]), body: Bytes::new() };
+                tables.insert(&StorageKey::from_bytes(bytes), &encoded, keep_for)?;
+            }
+            drop(tables);
+            Ok(transaction.commit()?)
+        };
+        desk.engine.write(put).unwrap();
+    }
+
+    fn has_expired(desk: &Desk, now: u64) -> bool {
+        desk.engine.read(|database| tables::has_expired(database, now)).unwrap()
     }
 
     #[test]
@@ -241,7 +329,7 @@ mod tests {
         put(&desk, 0..600, Duration::ZERO);
         assert!(desk.sweep().unwrap(), "one step does not suffice");
         assert!(!desk.sweep().unwrap());
-        assert!(!tables::has_expired(&desk.database, desk.store_clock.now()).unwrap());
+        assert!(!has_expired(&desk, desk.store_clock.now()));
     }
 
     #[test]
@@ -250,12 +338,12 @@ mod tests {
         put(&desk, 0..10, Duration::from_hours(1));
         assert!(!desk.sweep().unwrap());
         let in_two_hours = desk.store_clock.now() + 2 * 3_600_000;
-        assert!(tables::has_expired(&desk.database, in_two_hours).unwrap());
+        assert!(has_expired(&desk, in_two_hours));
     }
 
     #[test]
     fn a_job_whose_caller_has_gone_before_it_began_is_not_done() {
-        let desk = desk();
+        let mut desk = desk();
         let (answer, answered) = oneshot::channel();
         drop(answered);
         let work = |_: &mut Tables<'_>| -> Result<(), Failure> { panic!("it was done") };

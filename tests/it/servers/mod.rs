@@ -3,6 +3,7 @@
 //! `redis.rs` is one server; `redis_sentinels.rs` and `redis_cluster.rs` are made of several.
 //! `redis_tunnel.rs` is the network before one.
 
+pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod redis_cluster;
 pub(crate) mod redis_sentinels;
