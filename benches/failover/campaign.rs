@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Answer, Client, Gateway, GatewayPlan, Reply, Upstream, now, post};
 use crate::servers::awaited;
+use crate::servers::redis::RedisServer;
 use crate::servers::redis_sentinels::RedisSentinels;
 
 /// Callers at a time.
@@ -30,9 +31,9 @@ const WORK: Duration = Duration::from_millis(3);
 /// Before each failover, when everybody follows the master.
 const QUIET: Duration = Duration::from_millis(700);
 
-/// Between the loss of the replicas' connections and that of the master, in turn. A replica tries again within a
-/// second, each at its own time: so the master is left with none, with one, or with both.
-const LAGS: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(600), Duration::from_secs(1)];
+/// How long the master is without its replicas before it is killed, in turn: the Sentinels must not miss them.
+const LAGS: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(600)];
 
 /// A caller gives up on a key after this, which fails the campaign.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(2);
@@ -44,7 +45,7 @@ pub(crate) enum Fault {
     Killed,
     /// Its process is stopped, and goes on when another is master.
     Frozen,
-    /// Its replicas lose their connections to it, and before they are back its process is killed.
+    /// Its replicas lose their connections to it, and it goes on alone for a moment before it is killed.
     CutOffAndKilled,
 }
 
@@ -59,13 +60,16 @@ pub(crate) struct Plan {
 /// When it is enough.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
-    Failovers(usize),
+    Lost(usize),
     Passed(Duration),
 }
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Report {
+    /// Masters taken away.
+    pub(crate) lost: usize,
+    /// Masters made, as the Sentinels count them: more than were taken away where they lost patience.
     pub(crate) failovers: usize,
     pub(crate) requests: usize,
     pub(crate) keys: usize,
@@ -114,7 +118,9 @@ pub(crate) fn run(plan: &Plan, is_stopped: &AtomicBool) -> Report {
     let upstream = upstream(&notes);
     let gateway = GatewayPlan::before(&upstream)
         .store(&redis.url())
-        .store_line(&format!("min_replicas = {}", plan.min_replicas));
+        .store_line(&format!("min_replicas = {}", plan.min_replicas))
+        // The upstream of the tests does not bear a connection that is idle for longer than its patience.
+        .upstream("idle_timeout = \"5s\"");
     let gateways = Arc::new([gateway.start(), gateway.start()]);
     notes.served();
     let callers: Vec<_> = (0..CALLERS)
@@ -123,15 +129,15 @@ pub(crate) fn run(plan: &Plan, is_stopped: &AtomicBool) -> Report {
             thread::spawn(move || call(caller, &notes, &gateways))
         })
         .collect();
-    let (began, mut failovers) = (now(), 0);
-    while !plan.until.is_enough(failovers, began.elapsed()) && !is_stopped.load(Ordering::Acquire) {
-        fail_over(&mut redis, plan.fault, LAGS[failovers % LAGS.len()]);
-        failovers += 1;
+    let (began, mut lost) = (now(), 0);
+    while !plan.until.is_enough(lost, began.elapsed()) && !is_stopped.load(Ordering::Acquire) {
+        fail_over(&mut redis, plan.fault, LAGS[lost % LAGS.len()]);
+        lost += 1;
     }
     notes.is_over.store(true, Ordering::Release);
     let answered = callers.into_iter().all(|caller| caller.join().is_ok());
     assert!(answered, "a caller failed");
-    notes.report(failovers)
+    Report { lost, failovers: redis.failovers(), ..notes.report() }
 }
 
 /// Takes the master away once everybody follows it, and gives it back when another has taken its place.
@@ -144,9 +150,12 @@ fn fail_over(redis: &mut RedisSentinels, fault: Fault, lag: Duration) {
         Fault::Killed => redis.nodes[old].kill(),
         Fault::Frozen => redis.nodes[old].freeze(),
         Fault::CutOffAndKilled => {
+            // Frozen, or they would be back at once.
+            redis.others(old).for_each(RedisServer::freeze);
             redis.nodes[old].ask::<i64>("CLIENT KILL TYPE replica").unwrap();
             thread::sleep(lag);
             redis.nodes[old].kill();
+            redis.others(old).for_each(RedisServer::thaw);
         }
     }
     redis.await_master_after(old);
@@ -233,9 +242,9 @@ fn ask_until_final(
 }
 
 impl Until {
-    fn is_enough(self, failovers: usize, passed: Duration) -> bool {
+    fn is_enough(self, lost: usize, passed: Duration) -> bool {
         match self {
-            Self::Failovers(enough) => failovers >= enough,
+            Self::Lost(enough) => lost >= enough,
             Self::Passed(enough) => passed >= enough,
         }
     }
@@ -287,16 +296,16 @@ impl Notes {
         served.last = now();
     }
 
-    fn report(&self, failovers: usize) -> Report {
+    fn report(&self) -> Report {
         let executions = self.executions.lock().unwrap();
         Report {
-            failovers,
             requests: self.requests.load(Ordering::Acquire),
             keys: executions.len(),
             twice: executions.values().filter(|times| **times > 1).count(),
             wrong: self.wrong.load(Ordering::Acquire),
             unknown: self.unknown.load(Ordering::Acquire),
             longest_silence: self.served.lock().unwrap().longest_silence,
+            ..Report::default()
         }
     }
 }

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Some(until) = until(std::env::args().skip(1).filter(|argument| argument != "--bench")) else {
-        tell(&mut io::stderr(), "expected a number of failovers for each row, or a time such as 60s\n");
+        tell(&mut io::stderr(), "expected how many masters each row loses, or a time such as 60s\n");
         return ExitCode::from(2);
     };
     let is_stopped = Arc::new(AtomicBool::new(false));
@@ -61,15 +61,15 @@ fn main() -> ExitCode {
     if is_broken || is_stopped.load(Ordering::Acquire) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// `20` are failovers, `90s` is a time; nothing is five failovers.
+/// `20` are masters lost, `90s` is a time; nothing is five masters.
 fn until(mut arguments: impl Iterator<Item = String>) -> Option<Until> {
-    let Some(argument) = arguments.next() else { return Some(Until::Failovers(5)) };
+    let Some(argument) = arguments.next() else { return Some(Until::Lost(5)) };
     if arguments.next().is_some() {
         return None;
     }
     match argument.strip_suffix('s') {
         Some(seconds) => seconds.parse().ok().map(Duration::from_secs).map(Until::Passed),
-        None => argument.parse().ok().map(Until::Failovers),
+        None => argument.parse().ok().map(Until::Lost),
     }
 }
 
@@ -92,8 +92,8 @@ fn stop_on_signals(is_stopped: &Arc<AtomicBool>) {
 
 fn table(reports: &[(Plan, Report)]) -> String {
     let mut table = String::from(
-        "| `min_replicas` | the master is | failovers | requests | keys | executed twice | wrong answers | \
-         unknown outcomes | longest without service |\n|--:|---|--:|--:|--:|--:|--:|--:|--:|\n",
+        "| `min_replicas` | the master is | masters lost | failovers | requests | keys | executed twice | wrong answers | \
+         unknown outcomes | longest without service |\n|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     for (plan, report) in reports {
         table.push_str(&row(plan, report));
@@ -102,9 +102,10 @@ fn table(reports: &[(Plan, Report)]) -> String {
 }
 
 fn row(plan: &Plan, report: &Report) -> String {
-    let Report { failovers, requests, keys, twice, wrong, unknown, longest_silence } = report;
+    let Report { lost, failovers, requests, keys, twice, wrong, unknown, longest_silence } = report;
     let (min_replicas, fault) = (plan.min_replicas, plan.fault);
-    let mut row = format!("| {min_replicas} | {fault} | {failovers} | {requests} | {keys} | {twice} ");
+    let mut row =
+        format!("| {min_replicas} | {fault} | {lost} | {failovers} | {requests} | {keys} | {twice} ");
     writeln!(row, "| {wrong} | {unknown} | {:.1} s |", longest_silence.as_secs_f64()).unwrap();
     row
 }

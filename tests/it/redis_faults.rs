@@ -7,7 +7,7 @@ use std::time::Duration;
 use onceway::protocol::record::{Record, Seen};
 use onceway::protocol::scope::StorageKey;
 use onceway::store::redis::RedisStore;
-use onceway::store::{Options, Store, StoreError, Swapped};
+use onceway::store::{Options, SessionLife, Store, StoreError, Swapped};
 use redis::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -374,4 +374,37 @@ async fn a_server_that_forgot_the_scripts_is_given_them_again_for_large_bodies_t
         assert_eq!(store.insert(&some_key(), &large, LONG).await.unwrap(), Seen::Nothing);
     }
     store.renew_session(some_session(), LONG).await.unwrap();
+}
+
+/// What a user of Redis has to be permitted for a gateway, with the namespace that is there by default.
+const PERMISSIONS: &str = "~onceway:* resetchannels &onceway:w:* +hello +ping +get +set +del +exists +getrange \
+                           +eval +evalsha +publish +subscribe +unsubscribe +info +config|get +wait +role";
+
+#[tokio::test]
+async fn a_user_with_the_few_permissions_that_are_documented_can_do_all_that_a_gateway_does() {
+    let (server, replica) = (RedisServer::start(), RedisServer::start());
+    tell(&server, "CONFIG SET repl-diskless-sync-delay 0").await;
+    tell(&replica, &format!("REPLICAOF 127.0.0.1 {}", server.port())).await;
+    eventually("the replica follows", || async {
+        server.text("INFO replication").await.contains("state=online")
+    })
+    .await;
+    tell(&server, &format!("ACL SETUSER gateway on >secret {PERMISSIONS}")).await;
+    let url = server.url().replace("redis://", "redis://gateway:secret@");
+    for min_replicas in [0, 1] {
+        let store = connected(&url, &Options { min_replicas, ..Options::of(NAMESPACE) }).await;
+        let (key, claim) = claimed(&store).await;
+        let mut watch = store.watch(&key).await.unwrap();
+        let done = after(&claim, done_with(bytes_of(100_000)));
+        assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Done);
+        timeout(PATIENCE, watch.changed()).await.unwrap();
+        assert_eq!(store.insert(&key, &a_claim(), LONG).await.unwrap(), seen(&done));
+        assert_eq!(store.remove(&key, done.version).await.unwrap(), Swapped::Done);
+        assert_eq!(store.insert(&key, &done, LONG).await.unwrap(), Seen::Nothing);
+        let session = some_session();
+        store.renew_session(session, LONG).await.unwrap();
+        assert_eq!(store.session_life(session).await.unwrap(), SessionLife::Alive);
+        store.end_session(session).await.unwrap();
+        assert_eq!(store.inspect().await.unwrap().faults, Vec::new());
+    }
 }

@@ -7,21 +7,21 @@ use crate::harness::{GatewayPlan, Upstream, post};
 use crate::servers::redis_cluster::RedisCluster;
 
 fn one_failover(fault: Fault) -> campaign::Report {
-    let plan = Plan { min_replicas: 1, fault, until: Until::Failovers(1) };
+    let plan = Plan { min_replicas: 1, fault, until: Until::Lost(1) };
     campaign::run(&plan, &AtomicBool::new(false))
 }
 
 #[test]
 fn no_key_runs_twice_when_a_master_is_killed_under_load_just_after_its_replicas_lost_it() {
     let report = one_failover(Fault::CutOffAndKilled);
-    assert_eq!((report.failovers, report.twice, report.wrong), (1, 0, 0), "{report:?}");
+    assert_eq!((report.lost, report.twice, report.wrong), (1, 0, 0), "{report:?}");
     assert!(report.keys > 0, "{report:?}");
 }
 
 #[test]
 fn no_key_runs_twice_when_a_master_is_frozen_under_load_and_wakes_as_the_master_it_was() {
     let report = one_failover(Fault::Frozen);
-    assert_eq!((report.failovers, report.twice, report.wrong), (1, 0, 0), "{report:?}");
+    assert_eq!((report.lost, report.twice, report.wrong), (1, 0, 0), "{report:?}");
 }
 
 #[test]
