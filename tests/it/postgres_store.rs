@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
+use crate::harness::now;
 use crate::records::{LONG, a_claim, after, bytes_of, done_with, eventually, some_key, some_session};
 use crate::servers::postgres::{Database, PATIENCE, PostgresServer, client, connected, patient, run};
 
@@ -552,4 +553,33 @@ async fn an_address_that_cannot_be_read_is_an_error_that_does_not_name_it() {
         let error = PostgresStore::connect(url, &patient("onceway")).unwrap_err();
         assert!(!format!("{error:?} {error}").contains("hunter2"));
     }
+}
+
+/// How long claims and settlements take, one after another.
+async fn time_of(claims: u32, store: &PostgresStore) -> Duration {
+    let began = now();
+    for _ in 0..claims {
+        let (key, claim) = claim(store).await;
+        let done = after(&claim, done_with("paid"));
+        assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Done);
+    }
+    began.elapsed()
+}
+
+#[tokio::test]
+async fn a_key_is_looked_for_by_the_index_though_the_statements_were_planned_when_the_table_was_empty() {
+    const CLAIMS: u32 = 20;
+    let database = Database::create().await;
+    let store = database.store().await;
+    let on_an_empty_table = time_of(CLAIMS, &store).await;
+    database
+        .run(
+            "INSERT INTO onceway.record (namespace, key, expires, head) \
+             SELECT 'onceway', sha256(number::text::bytea), now() + interval '1 day', repeat('x', 120)::bytea \
+             FROM generate_series(1, 100000) AS number",
+        )
+        .await;
+    let on_a_full_one = time_of(CLAIMS, &store).await;
+    // A walk through the namespace takes eight hundred times as long.
+    assert!(on_a_full_one < 100 * on_an_empty_table, "{on_an_empty_table:?}, then {on_a_full_one:?}");
 }

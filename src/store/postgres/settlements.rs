@@ -19,23 +19,26 @@ use crate::store::Swapped;
 use crate::store::codec::{self, Encoded};
 
 /// Parameters: namespace, keys, versions, heads (none: remove), bodies, milliseconds to keep. The range is
-/// `codec::VERSION_AT`; a test below holds the two together.
+/// `codec::VERSION_AT`; a test below holds the two together. For `OFFSET 0` see `CLAIM`. A row that is held
+/// stays in its place until the end of the statement.
 pub(super) const SETTLE: &str = "
 WITH asked AS MATERIALIZED (
     SELECT * FROM unnest($2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bigint[])
         AS asked (key, version, head, body, keep_ms)
 ), held AS MATERIALIZED (
-    SELECT a.* FROM asked a JOIN onceway.record r ON r.namespace = $1 AND r.key = a.key
-    WHERE r.expires > now() AND substring(r.head FROM 5 FOR 20) = a.version
-    FOR UPDATE OF r SKIP LOCKED
+    SELECT a.*, r.place FROM asked a CROSS JOIN LATERAL (
+        SELECT r.ctid AS place FROM onceway.record r
+        WHERE r.namespace = $1 AND r.key = a.key
+            AND r.expires > now() AND substring(r.head FROM 5 FOR 20) = a.version
+        OFFSET 0 FOR UPDATE SKIP LOCKED) r
 ), swapped AS (
     UPDATE onceway.record r
     SET expires = clock_timestamp() + h.keep_ms * interval '1 millisecond', head = h.head, body = h.body
-    FROM held h WHERE h.head IS NOT NULL AND r.namespace = $1 AND r.key = h.key
+    FROM held h WHERE h.head IS NOT NULL AND r.ctid = h.place
     RETURNING r.key
 ), removed AS (
     DELETE FROM onceway.record r
-    USING held h WHERE h.head IS NULL AND r.namespace = $1 AND r.key = h.key
+    USING held h WHERE h.head IS NULL AND r.ctid = h.place
     RETURNING r.key
 ), settled AS MATERIALIZED (
     SELECT key FROM swapped UNION ALL SELECT key FROM removed
@@ -47,8 +50,9 @@ WITH asked AS MATERIALIZED (
 SELECT key, true, false FROM settled WHERE (SELECT count(*) FROM told) >= 0
 UNION ALL
 SELECT a.key, false, substring(r.head FROM 5 FOR 20) = a.version
-FROM asked a JOIN onceway.record r ON r.namespace = $1 AND r.key = a.key
-WHERE r.expires > now()";
+FROM asked a CROSS JOIN LATERAL (
+    SELECT r.head FROM onceway.record r
+    WHERE r.namespace = $1 AND r.key = a.key AND r.expires > now() OFFSET 0) r";
 
 /// A record to be put in the place of another, or another to be removed.
 pub(super) struct Settlement {
