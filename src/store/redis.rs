@@ -48,7 +48,7 @@ use self::node::{Lane, Request};
 use self::scripts::{ABSENT, CHANGED, DONE, Script, Scripts};
 use self::servers::Servers;
 use self::watchers::Watchers;
-use super::codec::{self, Codec, Encoded, Stored};
+use super::codec::{self, Cause, Codec, Encoded, Stored};
 use super::durability::Durability;
 use super::transfer::Transfer;
 use super::{Gate, Options, SessionLife, Store, StoreError, Swapped, Watch};
@@ -63,6 +63,9 @@ const BODY_KEPT_LONGER: Duration = Duration::from_mins(1);
 
 /// How often an insert asks again when what stood there went away while its body was read.
 const INSERT_TRIES: usize = 3;
+
+/// How often a record that changes while its body is read is read again.
+const READ_TRIES: usize = 4;
 
 /// The server computes the moment of expiry in 64 bits; nothing is kept for longer than this.
 const KEEP_FOR_MAX: Duration = Duration::from_hours(100 * 365 * 24);
@@ -83,6 +86,11 @@ pub struct RedisStore {
     /// Keep the connections; stopped when the set is dropped.
     _tasks: JoinSet<()>,
 }
+
+/// A record stands there, and which one is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("read a record in one piece: it changed each time")]
+struct Restless;
 
 /// The server answered what it should never answer to such a command.
 #[derive(Debug, thiserror::Error)]
@@ -163,27 +171,34 @@ impl RedisStore {
 
     /// Reads a stored value, and its body where that is kept apart.
     ///
-    /// The two are read one after the other, so the record may have been replaced in between: then what
-    /// was read does not fit together, and both are read once more. What does not fit then is damaged.
-    async fn read(&self, key: &StorageKey, stands: Bytes) -> Result<Seen, StoreError> {
-        match self.assemble(key, stands).await? {
-            Seen::Unreadable => {}
-            seen @ (Seen::Nothing | Seen::Record(_)) => return Ok(seen),
+    /// The two are read one after the other, so the record may have been replaced in between, and what was
+    /// read does not fit together. It is damaged only if the same record still stands after its body was read.
+    async fn read(&self, key: &StorageKey, mut stands: Bytes) -> Result<Seen, StoreError> {
+        for _ in 0..READ_TRIES {
+            let cause = match self.assemble(key, stands.clone()).await? {
+                Ok(record) => return Ok(Seen::Record(Box::new(record))),
+                Err(cause) => cause,
+            };
+            match self.fetch_record(key).await? {
+                None => return Ok(Seen::Nothing),
+                Some(again) if again == stands => return Ok(self.codec.unreadable(key, cause)),
+                Some(again) => stands = again,
+            }
         }
-        match self.fetch_record(key).await? {
-            Some(stands) => self.assemble(key, stands).await,
-            None => Ok(Seen::Nothing),
-        }
+        Err(StoreError::Refused(Box::new(Restless)))
     }
 
-    async fn assemble(&self, key: &StorageKey, stands: Bytes) -> Result<Seen, StoreError> {
-        let head = match codec::split(stands) {
-            Stored::Whole(encoded) => return Ok(self.codec.decode(key, encoded)),
-            Stored::Unreadable => return Ok(Seen::Unreadable),
+    async fn assemble(&self, key: &StorageKey, stands: Bytes) -> Result<Result<Record, Cause>, StoreError> {
+        let head = match codec::split(stands.clone()) {
+            Stored::Whole(encoded) => return Ok(self.codec.read(key, encoded)),
+            // The format is told where it stands, of whatever follows.
+            Stored::Unreadable => {
+                return Ok(self.codec.read(key, Encoded { head: stands, body: Bytes::new() }));
+            }
             Stored::BodyApart { head, .. } => head,
         };
         let body = self.fetch_body(key).await?;
-        Ok(body.map_or(Seen::Unreadable, |body| self.codec.decode(key, Encoded { head, body })))
+        Ok(body.ok_or(Cause::Damaged).and_then(|body| self.codec.read(key, Encoded { head, body })))
     }
 
     fn record_key(&self, key: &StorageKey) -> String {
@@ -225,7 +240,7 @@ impl Store for RedisStore {
                 seen @ (Seen::Record(_) | Seen::Unreadable) => return Ok(seen),
             }
         }
-        Ok(Seen::Unreadable)
+        Err(StoreError::Standing(Box::new(StoreError::Refused(Box::new(Restless)))))
     }
 
     async fn swap(

@@ -392,7 +392,8 @@ async fn a_user_with_the_few_permissions_that_are_documented_can_do_all_that_a_g
     tell(&server, &format!("ACL SETUSER gateway on >secret {PERMISSIONS}")).await;
     let url = server.url().replace("redis://", "redis://gateway:secret@");
     for min_replicas in [0, 1] {
-        let store = connected(&url, &Options { min_replicas, ..Options::of(NAMESPACE) }).await;
+        let store =
+            connected(&url, &Options { min_replicas, timeout: PATIENCE, ..Options::of(NAMESPACE) }).await;
         let (key, claim) = claimed(&store).await;
         let mut watch = store.watch(&key).await.unwrap();
         let done = after(&claim, done_with(bytes_of(100_000)));
