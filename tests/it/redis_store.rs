@@ -427,3 +427,27 @@ async fn a_server_whose_certificate_is_not_trusted_is_not_spoken_to() {
     let call = timeout(2 * DEADLINE, store.ping()).await;
     assert!(matches!(call, Ok(Err(StoreError::Unreachable(_)))));
 }
+
+#[tokio::test]
+async fn a_large_answer_that_changes_under_its_reader_is_never_taken_for_damaged() {
+    let server = RedisServer::start();
+    let (store, key, claim) = (Arc::new(server.store().await), some_key(), a_claim());
+    store.insert(&key, &claim, LONG).await.unwrap();
+    let writer = async {
+        let mut stands = claim;
+        for number in 0..200 {
+            let next = after(&stands, done_with(bytes_of(20_000 + number)));
+            assert_eq!(store.swap(&key, stands.version, &next, LONG).await.unwrap(), Swapped::Done);
+            stands = next;
+        }
+    };
+    let reader = async {
+        loop {
+            assert_ne!(store.fetch(&key).await.ok(), Some(Seen::Unreadable));
+        }
+    };
+    tokio::select! {
+        () = writer => {}
+        () = reader => {}
+    }
+}
