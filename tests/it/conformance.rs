@@ -4,6 +4,7 @@
 //! outlives its process, and add a line to each of the macros at the end of this file. The claims stand in
 //! `conformance/` by what they are about, and in `linearizability.rs`.
 
+mod deployments;
 mod moving;
 mod outliving;
 mod records;
@@ -251,12 +252,37 @@ macro_rules! hold_to_the_contract {
     };
 }
 
+/// All claims in one test, on one deployment: where starting one for each would take too long.
+macro_rules! hold_to_the_whole_contract {
+    ($module:ident, $deployment:ty, [$($room:ident: [$($claim:ident),* $(,)?]),* $(,)?]) => {
+        mod $module {
+            use crate::conformance::Bench as _;
+            use crate::conformance::deployments::{On, started};
+
+            #[tokio::test]
+            async fn it_keeps_the_whole_contract() {
+                let _running = started(std::marker::PhantomData::<On<$deployment>>);
+                $($(
+                    println!("{}", stringify!($claim));
+                    crate::conformance::$room::$claim(&<On<$deployment>>::set_up().await).await;
+                )*)*
+            }
+        }
+    };
+}
+
 macro_rules! for_every_store {
     ($claims:tt) => {
         hold_to_the_contract!(memory, crate::conformance::Memory, $claims);
         hold_to_the_contract!(embedded, crate::conformance::Embedded, $claims);
         hold_to_the_contract!(redis, crate::conformance::Redis, $claims);
         hold_to_the_contract!(postgres, crate::conformance::Postgres, $claims);
+        hold_to_the_whole_contract!(redis_cluster, crate::servers::redis_cluster::RedisCluster, $claims);
+        hold_to_the_whole_contract!(
+            redis_sentinels,
+            crate::servers::redis_sentinels::RedisSentinels,
+            $claims
+        );
     };
 }
 
