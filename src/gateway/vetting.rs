@@ -30,10 +30,17 @@ pub struct Refused(String);
 enum Known {
     /// It has not answered yet.
     Nothing,
-    /// It may be used; these were its faults, or it would not tell.
-    Trusted(Option<Vec<Fault>>),
+    /// It may be used, and this can be lost; or it would not tell.
+    Trusted(Option<Risks>),
     /// It may not.
     Refused(String),
+}
+
+/// What an operator should know of a store that is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Risks {
+    losses: Vec<String>,
+    faults: Vec<Fault>,
 }
 
 pub(super) struct Vetting<Ask> {
@@ -79,7 +86,7 @@ where
         let found = match tokio::time::timeout(PATIENCE, (self.ask)()).await {
             Ok(Ok(found)) => match found.refusal(self.accept_eviction) {
                 Some(fault) => Known::Refused(fault.text.clone()),
-                None => Known::Trusted(Some(found.faults)),
+                None => Known::Trusted(Some(Risks { losses: found.losses, faults: found.faults })),
             },
             // It answers, and may not be asked: managed servers forbid it. That is no reason to refuse service.
             Ok(Err(StoreError::Refused(_))) => Known::Trusted(None),
@@ -107,7 +114,10 @@ fn tell(found: &Known) {
     match found {
         Known::Nothing => {}
         Known::Trusted(None) => tracing::warn!("the store does not tell how it keeps what it acknowledges"),
-        Known::Trusted(Some(faults)) => {
+        Known::Trusted(Some(Risks { losses, faults })) => {
+            for loss in losses {
+                tracing::info!("durability: {loss}");
+            }
             for fault in faults {
                 tracing::warn!("{}", fault.text);
             }

@@ -128,7 +128,7 @@ impl Store for MemoryStore {
     async fn inspect(&self) -> Result<Durability, StoreError> {
         Ok(Durability {
             facts: vec![("persistence", "none".to_owned())],
-            losses: vec!["the end of the process, by whatever cause, loses everything".to_owned()],
+            losses: vec!["the end of the process, by whatever cause: everything".to_owned()],
             faults: Vec::new(),
         })
     }

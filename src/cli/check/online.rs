@@ -40,7 +40,7 @@ pub(super) fn report(config: &Config, found: &Found) -> String {
 
 fn tell(text: &mut String, durability: &Durability, accept_eviction: bool) {
     for loss in &durability.losses {
-        line(text, &format!("can be lost: {loss}"));
+        line(text, &format!("durability: {loss}"));
     }
     for fault in &durability.faults {
         line(text, &format!("{}: {}", consequence(fault, accept_eviction), fault.text));
@@ -97,7 +97,7 @@ mod tests {
 store persistence  appendonly yes
 upstream default   failed to connect: refused
 
-can be lost: a power loss: the claims of the last second
+durability: a power loss: the claims of the last second
 refused, unless store.accept_eviction = true: it evicts
 ";
         assert_eq!(report(&config(), &found), expected);
