@@ -126,7 +126,7 @@ pub async fn start(config: Config) -> Result<Running, GatewayError> {
     if is_connected {
         vetting.first().await?;
     } else {
-        tracing::warn!(store = %ledger.store_name(), "the store is out of reach: guarded requests are refused until it is back");
+        tracing::warn!(store = %ledger.store_name(), "the store takes no claims yet: guarded requests are refused until it does");
     }
     running.chores.spawn({
         let stopping = running.stop.connections.clone();
