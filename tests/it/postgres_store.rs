@@ -199,23 +199,30 @@ async fn a_server_in_recovery_is_of_no_use_until_it_is_promoted() {
 #[tokio::test]
 async fn a_wait_for_replicas_that_was_cancelled_is_no_success() {
     let server = PostgresServer::start();
-    let store = connected(&server.url(), "onceway").await;
     let admin = server.client().await;
+    // By itself the server would keep the only sign of it to itself.
+    run(&admin, "ALTER SYSTEM SET client_min_messages = 'error'").await;
+    run(&admin, "SELECT pg_reload_conf()").await;
+    let store = connected(&server.url(), "onceway").await;
     run(&admin, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
     run(&admin, "SELECT pg_reload_conf()").await;
     let mut claiming = JoinSet::new();
     claiming.spawn(async move {
         loop {
             // Until the server has taken the setting, claims pass.
-            if let Err(error) = store.insert(&some_key(), &a_claim(), LONG).await {
+            let claim = timeout(PATIENCE, store.insert(&some_key(), &a_claim(), LONG)).await;
+            if let Err(error) = claim.expect("a claim is answered") {
                 return error;
             }
         }
     });
     let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     eventually("a claim waits", || async { run(&admin, cancel).await.is_some() }).await;
-    let answers = claiming.join_all().await;
-    assert!(matches!(answers[0], StoreError::Unreachable(_)), "{answers:?}");
+    // Had that been a success, another claim would wait now.
+    let answer = timeout(PATIENCE, claiming.join_next()).await.expect("the claim is refused");
+    let answer = answer.unwrap().unwrap();
+    assert!(matches!(answer, StoreError::Unreachable(_)), "{answer:?}");
+    assert!(format!("{answer:?}").contains("Warned"), "{answer:?}");
 }
 
 /// Holds the row of `key` in a transaction of its own, until the client is dropped.

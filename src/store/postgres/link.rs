@@ -302,6 +302,7 @@ impl Shared {
             // Weaker than `on` loses claims that were acknowledged; what is stronger stays.
             "SELECT set_config('synchronous_commit', 'on', false) \
              WHERE current_setting('synchronous_commit') IN ('off', 'local'); \
+             SET client_min_messages = warning; \
              SET default_transaction_isolation = 'read committed'; \
              SET search_path = pg_catalog; \
              SET statement_timeout = {}; \
