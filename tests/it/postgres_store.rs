@@ -313,6 +313,35 @@ async fn writes_wait_for_the_disk_whatever_the_database_is_set_to() {
 }
 
 #[tokio::test]
+async fn writes_wait_for_the_disk_whatever_the_server_is_set_to_meanwhile() {
+    let server = PostgresServer::start();
+    let store = connected(&server.url(), "onceway").await;
+    let admin = server.client().await;
+    run(&admin, "CREATE TABLE public.told (setting text)").await;
+    run(
+        &admin,
+        "CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             INSERT INTO public.told VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$",
+    )
+    .await;
+    run(
+        &admin,
+        "CREATE TRIGGER tell BEFORE INSERT ON onceway.record FOR EACH ROW EXECUTE FUNCTION public.tell()",
+    )
+    .await;
+    run(&admin, "ALTER SYSTEM SET synchronous_commit = off").await;
+    run(&admin, "SELECT pg_reload_conf()").await;
+    let setting = "SELECT current_setting('synchronous_commit')";
+    eventually("the setting is taken", || async { run(&admin, setting).await.as_deref() == Some("off") })
+        .await;
+    for _ in 0..50 {
+        claim(&store).await;
+    }
+    let told = run(&admin, "SELECT string_agg(DISTINCT setting, ' ') FROM public.told").await;
+    assert_eq!(told.as_deref(), Some("on"));
+}
+
+#[tokio::test]
 async fn replicas_that_are_demanded_and_not_waited_for_are_missed() {
     let options = Options { min_replicas: 1, ..patient("onceway") };
     let store = PostgresStore::connect(&PostgresServer::shared().url(), &options).unwrap();
