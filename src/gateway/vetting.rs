@@ -159,12 +159,12 @@ mod tests {
                     .into_iter()
                     .collect()
             };
-            answer
-                .map(|severity| Durability { faults: faults(severity), ..Durability::default() })
-                .map_err(|no| match no {
+            answer.map(|severity| Durability { faults: faults(severity), ..Durability::default() }).map_err(
+                |no| match no {
                     No::OutOfReach => StoreError::TimedOut(PATIENCE),
                     No::MayNotBeAsked => StoreError::Refused("BUSY".into()),
-                })
+                },
+            )
         }
     }
 

@@ -1,11 +1,14 @@
 //! When a write in PostgreSQL counts as done: what it waits for, whatever the server is set to.
 
+use std::sync::Arc;
+
 use onceway::protocol::record::{Record, Seen};
 use onceway::protocol::scope::StorageKey;
 use onceway::store::postgres::PostgresStore;
 use onceway::store::{Options, Store, StoreError};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_postgres::Client;
 
 use crate::records::{LONG, a_claim, after, done_with, eventually, some_key};
 use crate::servers::postgres::{Database, PATIENCE, PostgresServer, connected, patient, run};
@@ -104,4 +107,37 @@ async fn replicas_that_are_demanded_and_not_waited_for_are_missed() {
     let refused = store.insert(&some_key(), &a_claim(), LONG).await.unwrap_err();
     assert!(matches!(refused, StoreError::Refused(_)));
     assert!(format!("{refused:?}").contains("TooFewReplicas"));
+}
+
+/// Has all commits wait for a replica that is not there.
+async fn demand_a_replica(admin: &Client) {
+    run(admin, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
+    run(admin, "SELECT pg_reload_conf()").await;
+    let setting = "SELECT current_setting('synchronous_standby_names')";
+    eventually("it is taken", || async { run(admin, setting).await.as_deref() == Some("nobody") }).await;
+}
+
+#[tokio::test]
+async fn a_settlement_that_meets_its_own_earlier_write_waits_for_its_replicas_too() {
+    let server = PostgresServer::start();
+    let store = Arc::new(connected(&server.url(), "onceway").await);
+    let (key, claimed) = claim(&store).await;
+    let (other, removed) = claim(&store).await;
+    let admin = server.client().await;
+    demand_a_replica(&admin).await;
+    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    for is_removal in [false, false, true, true] {
+        let mut settling = JoinSet::new();
+        let (store, done) = (store.clone(), after(&claimed, done_with("paid")));
+        settling.spawn(async move {
+            if is_removal {
+                store.remove(&other, removed.version).await
+            } else {
+                store.swap(&key, claimed.version, &done, LONG).await
+            }
+        });
+        eventually("the settlement waits", || async { run(&admin, cancel).await.is_some() }).await;
+        let answers = settling.join_all().await;
+        assert!(matches!(answers[..], [Err(StoreError::Unreachable(_))]), "{answers:?}");
+    }
 }
