@@ -289,6 +289,33 @@ async fn a_master_that_the_sentinels_name_no_more_is_left_although_it_takes_writ
     .await;
 }
 
+#[tokio::test]
+async fn a_sentinel_that_has_missed_a_failover_is_not_believed_when_it_is_alone() {
+    let mut set = RedisSentinels::start();
+    let store = RedisStore::connect(&set.url(), &Options::of(NAMESPACE)).unwrap();
+    claimed(&store).await;
+    set.kill_sentinel(2);
+    set.nodes[0].kill();
+    set.master_after(0).await;
+    claimed(&store).await;
+    set.kill_sentinel(0);
+    set.kill_sentinel(1);
+    set.nodes[0].restart();
+    set.restart_sentinel(2);
+    eventually("the one that is left is asked again and again", || async {
+        let clients = set.sentinels()[2].text("CLIENT LIST").await;
+        let age = |client: &str| client.split_once(" age=")?.1.split(' ').next()?.parse::<u32>().ok();
+        let asks = |client: &&str| client.contains(" cmd=sentinel|master ");
+        clients.lines().filter(asks).filter_map(age).any(|age| age >= 2)
+    })
+    .await;
+    let before = set.nodes[0].raw(&[b"DBSIZE"]).await;
+    for _ in 0..10 {
+        claimed(&store).await;
+    }
+    assert_eq!(set.nodes[0].raw(&[b"DBSIZE"]).await, before, "claims on a master that was replaced");
+}
+
 /// All that a store asks of a server, as the rights of a user.
 const RIGHTS: &str = "~onceway:* &onceway:* -@all +get +set +del +exists +pttl +getrange +eval +evalsha \
                       +publish +subscribe +unsubscribe +scan +ping +info +wait +role +hello +select";
