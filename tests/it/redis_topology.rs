@@ -198,6 +198,23 @@ async fn a_write_that_waits_for_replicas_is_on_them_when_it_is_answered() {
 }
 
 #[tokio::test]
+async fn a_settlement_that_finds_another_version_or_nothing_writes_what_can_be_waited_for_and_changes_nothing()
+ {
+    let (master, replica) = followed().await;
+    let store = connected(&master.url(), &waiting_for(1)).await;
+    let (key, claim) = claimed(&store).await;
+    let name: Vec<u8> = format!("{NAMESPACE}:r:{{{key}}}").into_bytes();
+    let before = master.raw(&[b"PEXPIRETIME", &name]).await;
+    for (key, found) in [(key, Swapped::Changed), (some_key(), Swapped::Absent)] {
+        let heard = replica.calls("set").await;
+        assert_eq!(store.remove(&key, a_claim().version).await.unwrap(), found);
+        assert!(replica.calls("set").await > heard, "{found:?}: there was nothing to wait for");
+    }
+    assert_eq!(store.fetch(&key).await.unwrap(), seen(&claim));
+    assert_eq!(master.raw(&[b"PEXPIRETIME", &name]).await, before);
+}
+
+#[tokio::test]
 async fn without_enough_replicas_every_write_fails_and_what_stands_is_still_told() {
     let (master, mut replica) = followed().await;
     let soon = Options { min_replicas: 1, ..Options::of(NAMESPACE) };
