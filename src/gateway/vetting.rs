@@ -88,8 +88,12 @@ where
                 Some(fault) => Known::Refused(fault.text.clone()),
                 None => Known::Trusted(Some(Risks { losses: found.losses, faults: found.faults })),
             },
-            // It answers, and may not be asked: managed servers forbid it. That is no reason to refuse service.
-            Ok(Err(StoreError::Refused(_))) => Known::Trusted(None),
+            // It answers, and may not be asked: managed servers forbid it. That is no reason to refuse service, and
+            // none to trust a store that has told worse.
+            Ok(Err(StoreError::Refused(_))) => match self.known {
+                Known::Nothing | Known::Trusted(_) => Known::Trusted(None),
+                Known::Refused(_) => return,
+            },
             // Out of reach it takes no claims either, so what was known of it stands.
             Ok(Err(
                 StoreError::Unreachable(_)
@@ -143,10 +147,17 @@ mod tests {
 
     /// What the store answers from now on.
     #[derive(Clone)]
-    struct Answer(Arc<Mutex<Result<Option<Severity>, ()>>>);
+    struct Answer(Arc<Mutex<Result<Option<Severity>, No>>>);
+
+    /// Why it tells nothing.
+    #[derive(Clone, Copy)]
+    enum No {
+        OutOfReach,
+        MayNotBeAsked,
+    }
 
     impl Answer {
-        fn set(&self, answer: Result<Option<Severity>, ()>) {
+        fn set(&self, answer: Result<Option<Severity>, No>) {
             *self.0.lock().unwrap() = answer;
         }
 
@@ -158,14 +169,17 @@ mod tests {
                     .into_iter()
                     .collect()
             };
-            answer
-                .map(|severity| Durability { faults: faults(severity), ..Durability::default() })
-                .map_err(|()| StoreError::TimedOut(PATIENCE))
+            answer.map(|severity| Durability { faults: faults(severity), ..Durability::default() }).map_err(
+                |no| match no {
+                    No::OutOfReach => StoreError::TimedOut(PATIENCE),
+                    No::MayNotBeAsked => StoreError::Refused("BUSY".into()),
+                },
+            )
         }
     }
 
     /// A ledger whose session was just renewed, and a store that answers so.
-    async fn ledger_and(answer: Result<Option<Severity>, ()>) -> (Ledger, Answer) {
+    async fn ledger_and(answer: Result<Option<Severity>, No>) -> (Ledger, Answer) {
         let settings = Settings {
             store_timeout: Duration::from_secs(1),
             session_ttl: Duration::from_hours(1),
@@ -199,7 +213,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_was_out_of_reach_at_the_start_is_held_until_it_has_told() {
-        let (ledger, answer) = ledger_and(Err(())).await;
+        let (ledger, answer) = ledger_and(Err(No::OutOfReach)).await;
         let mut first = vetting(&ledger, &answer);
         assert_eq!(first.first().await, Ok(()));
         assert!(!ledger.is_connected());
@@ -221,12 +235,26 @@ mod tests {
         answer.set(Ok(Some(Severity::Evicts)));
         tokio::time::sleep(ASK_AGAIN + ASK_SOON).await;
         assert!(!ledger.is_connected());
-        answer.set(Err(()));
+        answer.set(Err(No::OutOfReach));
         tokio::time::sleep(ASK_AGAIN).await;
         assert!(!ledger.is_connected(), "what was known stands while it is out of reach");
         answer.set(Ok(None));
         tokio::time::sleep(2 * ASK_SOON).await;
         assert!(ledger.is_connected());
         kept.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_may_not_be_asked_is_admitted_unless_it_has_told_that_it_evicts() {
+        let (ledger, answer) = ledger_and(Err(No::MayNotBeAsked)).await;
+        let mut vetting = vetting(&ledger, &answer);
+        assert_eq!(vetting.first().await, Ok(()));
+        assert!(ledger.is_connected());
+        answer.set(Ok(Some(Severity::Evicts)));
+        vetting.look().await;
+        assert!(!ledger.is_connected());
+        answer.set(Err(No::MayNotBeAsked));
+        vetting.look().await;
+        assert!(!ledger.is_connected(), "busy for a moment, and it evicts as before");
     }
 }

@@ -22,6 +22,7 @@ mod ledger;
 mod linearizability;
 mod migration;
 mod postgres_application;
+mod postgres_durability;
 mod postgres_store;
 mod postgres_tls;
 mod records;

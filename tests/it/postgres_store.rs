@@ -196,28 +196,6 @@ async fn a_server_in_recovery_is_of_no_use_until_it_is_promoted() {
     assert_eq!(store.fetch(&key).await.unwrap(), seen(&claim));
 }
 
-#[tokio::test]
-async fn a_wait_for_replicas_that_was_cancelled_is_no_success() {
-    let server = PostgresServer::start();
-    let store = connected(&server.url(), "onceway").await;
-    let admin = server.client().await;
-    run(&admin, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
-    run(&admin, "SELECT pg_reload_conf()").await;
-    let mut claiming = JoinSet::new();
-    claiming.spawn(async move {
-        loop {
-            // Until the server has taken the setting, claims pass.
-            if let Err(error) = store.insert(&some_key(), &a_claim(), LONG).await {
-                return error;
-            }
-        }
-    });
-    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-    eventually("a claim waits", || async { run(&admin, cancel).await.is_some() }).await;
-    let answers = claiming.join_all().await;
-    assert!(matches!(answers[0], StoreError::Unreachable(_)), "{answers:?}");
-}
-
 /// Holds the row of `key` in a transaction of its own, until the client is dropped.
 async fn hold(database: &Database, key: &StorageKey) -> Client {
     let stranger = database.client().await;
@@ -280,38 +258,6 @@ async fn an_expired_row_that_somebody_holds_refuses_its_claim_and_no_other() {
     assert_eq!(taken.iter().filter(|is_taken| **is_taken).count(), 3);
     stranger.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(store.insert(&key, &a_claim(), LONG).await.unwrap(), Seen::Nothing);
-}
-
-#[tokio::test]
-async fn writes_wait_for_the_disk_whatever_the_database_is_set_to() {
-    let database = Database::create().await;
-    drop(database.store().await);
-    database.run(&format!("ALTER DATABASE {} SET synchronous_commit = off", database.name())).await;
-    database
-        .run(
-            "CREATE TABLE public.told (setting text); \
-             CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-                 INSERT INTO public.told VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$; \
-             CREATE TRIGGER tell BEFORE INSERT OR UPDATE ON onceway.record \
-                 FOR EACH ROW EXECUTE FUNCTION public.tell()",
-        )
-        .await;
-    let store = database.store().await;
-    let (key, claim) = claim(&store).await;
-    store.swap(&key, claim.version, &after(&claim, done_with("paid")), LONG).await.unwrap();
-    let told = database.run("SELECT string_agg(setting, ' ') FROM public.told").await;
-    assert_eq!(told.as_deref(), Some("on on"));
-    let faults = store.inspect().await.unwrap().faults;
-    assert!(faults.iter().any(|fault| fault.text.contains("synchronous_commit is off or local")));
-}
-
-#[tokio::test]
-async fn replicas_that_are_demanded_and_not_waited_for_are_missed() {
-    let options = Options { min_replicas: 1, ..patient("onceway") };
-    let store = PostgresStore::connect(&PostgresServer::shared().url(), &options).unwrap();
-    let refused = store.insert(&some_key(), &a_claim(), LONG).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Refused(_)));
-    assert!(format!("{refused:?}").contains("TooFewReplicas"));
 }
 
 #[tokio::test]

@@ -198,6 +198,23 @@ async fn a_write_that_waits_for_replicas_is_on_them_when_it_is_answered() {
 }
 
 #[tokio::test]
+async fn a_settlement_that_finds_another_version_or_nothing_writes_what_can_be_waited_for_and_changes_nothing()
+ {
+    let (master, replica) = followed().await;
+    let store = connected(&master.url(), &waiting_for(1)).await;
+    let (key, claim) = claimed(&store).await;
+    let name: Vec<u8> = format!("{NAMESPACE}:r:{{{key}}}").into_bytes();
+    let before = master.raw(&[b"PEXPIRETIME", &name]).await;
+    for (key, found) in [(key, Swapped::Changed), (some_key(), Swapped::Absent)] {
+        let heard = replica.calls("set").await;
+        assert_eq!(store.remove(&key, a_claim().version).await.unwrap(), found);
+        assert!(replica.calls("set").await > heard, "{found:?}: there was nothing to wait for");
+    }
+    assert_eq!(store.fetch(&key).await.unwrap(), seen(&claim));
+    assert_eq!(master.raw(&[b"PEXPIRETIME", &name]).await, before);
+}
+
+#[tokio::test]
 async fn without_enough_replicas_every_write_fails_and_what_stands_is_still_told() {
     let (master, mut replica) = followed().await;
     let soon = Options { min_replicas: 1, ..Options::of(NAMESPACE) };
@@ -287,6 +304,33 @@ async fn a_master_that_the_sentinels_name_no_more_is_left_although_it_takes_writ
         another.raw(&[b"DBSIZE"]).await != redis::Value::Int(0)
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_sentinel_that_has_missed_a_failover_is_not_believed_when_it_is_alone() {
+    let mut set = RedisSentinels::start();
+    let store = RedisStore::connect(&set.url(), &Options::of(NAMESPACE)).unwrap();
+    claimed(&store).await;
+    set.kill_sentinel(2);
+    set.nodes[0].kill();
+    set.master_after(0).await;
+    claimed(&store).await;
+    set.kill_sentinel(0);
+    set.kill_sentinel(1);
+    set.nodes[0].restart();
+    set.restart_sentinel(2);
+    eventually("the one that is left is asked again and again", || async {
+        let clients = set.sentinels()[2].text("CLIENT LIST").await;
+        let age = |client: &str| client.split_once(" age=")?.1.split(' ').next()?.parse::<u32>().ok();
+        let asks = |client: &&str| client.contains(" cmd=sentinel|master ");
+        clients.lines().filter(asks).filter_map(age).any(|age| age >= 2)
+    })
+    .await;
+    let before = set.nodes[0].raw(&[b"DBSIZE"]).await;
+    for _ in 0..10 {
+        claimed(&store).await;
+    }
+    assert_eq!(set.nodes[0].raw(&[b"DBSIZE"]).await, before, "claims on a master that was replaced");
 }
 
 /// All that a store asks of a server, as the rights of a user.

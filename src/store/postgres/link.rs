@@ -299,9 +299,12 @@ impl Shared {
     fn settings(&self) -> String {
         let patience = self.purpose.patience.as_millis().max(1);
         format!(
-            // Weaker than `on` loses claims that were acknowledged; what is stronger stays.
-            "SELECT set_config('synchronous_commit', 'on', false) \
-             WHERE current_setting('synchronous_commit') IN ('off', 'local'); \
+            // Weaker than `on` loses claims that were acknowledged; what is stronger stays. It is set in any case,
+            // since what is not set here follows the server's file, also on connections that are open.
+            "SELECT set_config('synchronous_commit', \
+                 CASE WHEN now.setting IN ('off', 'local') THEN 'on' ELSE now.setting END, false) \
+             FROM current_setting('synchronous_commit') AS now (setting); \
+             SET client_min_messages = warning; \
              SET default_transaction_isolation = 'read committed'; \
              SET search_path = pg_catalog; \
              SET statement_timeout = {}; \

@@ -21,6 +21,10 @@ use crate::store::codec::{self, Encoded};
 /// Parameters: namespace, keys, versions, heads (none: remove), bodies, milliseconds to keep. The range is
 /// `codec::VERSION_AT`; a test below holds the two together. For `OFFSET 0` see `CLAIM`. A row that is held
 /// stays in its place until the end of the statement.
+///
+/// A settlement that finds another version, or nothing, may have met its own earlier write whose wait for
+/// replicas failed, and the ledger takes that for done. A statement that writes nothing waits for nobody, so it
+/// leaves a note in the log of the server, for which replicas are waited as for a record.
 pub(super) const SETTLE: &str = "
 WITH asked AS MATERIALIZED (
     SELECT * FROM unnest($2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bigint[])
@@ -46,13 +50,19 @@ WITH asked AS MATERIALIZED (
     SELECT pg_notify('onceway', $1 || ':' || encode(s.key, 'hex'))
     FROM settled s
     WHERE (SELECT w.expires > now() FROM onceway.watch w WHERE w.namespace = $1 AND w.key = s.key)
+), stood AS MATERIALIZED (
+    SELECT a.key, substring(r.head FROM 5 FOR 20) = a.version AS is_as_seen
+    FROM asked a CROSS JOIN LATERAL (
+        SELECT r.head FROM onceway.record r
+        WHERE r.namespace = $1 AND r.key = a.key AND r.expires > now() OFFSET 0) r
+), noted AS MATERIALIZED (
+    SELECT pg_logical_emit_message(true, 'onceway', ''::text)
+    WHERE (SELECT count(*) FROM stood WHERE is_as_seen) < (SELECT count(*) FROM asked)
 )
-SELECT key, true, false FROM settled WHERE (SELECT count(*) FROM told) >= 0
+SELECT key, true, false FROM settled
+WHERE (SELECT count(*) FROM told) >= 0 AND (SELECT count(*) FROM noted) >= 0
 UNION ALL
-SELECT a.key, false, substring(r.head FROM 5 FOR 20) = a.version
-FROM asked a CROSS JOIN LATERAL (
-    SELECT r.head FROM onceway.record r
-    WHERE r.namespace = $1 AND r.key = a.key AND r.expires > now() OFFSET 0) r";
+SELECT key, false, is_as_seen FROM stood";
 
 /// A record to be put in the place of another, or another to be removed.
 pub(super) struct Settlement {

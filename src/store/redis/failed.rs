@@ -29,6 +29,9 @@ pub(super) enum Failed {
     /// The sentinels do not know the name.
     #[error("find a master of that name")]
     NoSuchMaster,
+    /// The sentinels in reach have not heard of a failover that others have told of.
+    #[error("find a sentinel that knows of the latest failover")]
+    Outdated,
     /// No server of the cluster would do it.
     #[error("find the server of the cluster that holds the key")]
     NoOwner,
@@ -61,7 +64,7 @@ impl Failed {
     pub(super) fn is_sign_of_change(&self) -> bool {
         match self {
             Self::Outage(_) | Self::NoOwner | Self::Late => true,
-            Self::NotReplicated { .. } | Self::Senseless | Self::NoSuchMaster => false,
+            Self::NotReplicated { .. } | Self::Senseless | Self::NoSuchMaster | Self::Outdated => false,
             Self::Answer(error) => is_no_answer(error) || self.is(ServerErrorKind::ReadOnly),
         }
     }
@@ -75,7 +78,9 @@ impl From<Failed> for StoreError {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Outage(outage) => Self::Unreachable(Box::new(outage)),
-            Failed::NoOwner | Failed::Late | Failed::NoSuchMaster => Self::Unreachable(Box::new(failed)),
+            Failed::NoOwner | Failed::Late | Failed::NoSuchMaster | Failed::Outdated => {
+                Self::Unreachable(Box::new(failed))
+            }
             Failed::NotReplicated { .. } | Failed::Senseless => Self::Refused(Box::new(failed)),
             Failed::Answer(error) => {
                 let is_wrong_login = error.kind() == ErrorKind::AuthenticationFailed;

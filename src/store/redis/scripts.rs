@@ -34,10 +34,21 @@ pub(super) struct Scripts {
 }
 
 /// The range is `codec::VERSION_AT`; a test below holds the two together.
+///
+/// Whoever finds another version, or nothing, may have met an earlier write of its own that replicas did not
+/// acknowledge in time. From Redis 7.2 on, `WAIT` waits for nothing on a connection that has written nothing. So
+/// something is written there too, which changes nothing: the record as it stands, or an empty body for a moment.
+/// A server out of memory refuses that, and is to tell all the same what it found.
 const COMPARE: &str = r"
 local version = redis.call('GETRANGE', KEYS[1], 4, 23)
-if version == '' then return redis.call('EXISTS', KEYS[1]) - 1 end
-if version ~= ARGV[1] then return 0 end
+if version == '' and redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.pcall('SET', KEYS[2], '', 'PX', 1)
+  return -1
+end
+if version ~= ARGV[1] then
+  redis.pcall('SET', KEYS[1], redis.call('GET', KEYS[1]), 'KEEPTTL')
+  return 0
+end
 ";
 
 /// A server out of memory refuses a script's writes up to its first that needs no memory, and takes those

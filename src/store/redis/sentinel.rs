@@ -1,12 +1,13 @@
 //! The sentinels of a set: who its master is, as far as they know.
 //!
 //! All are asked at once, and the answer of the highest epoch counts: one that was cut off still names the
-//! master of before. They are asked at every connect and again and again meanwhile, since a master that was
+//! master of before. So do all that are in reach, if only such are; what was learnt before tells them. They are asked at every connect and again and again meanwhile, since a master that was
 //! replaced goes on taking writes, all of which will be lost, until it hears of it. Must not know what the
 //! connections to the master are for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::{Client, Pipeline};
@@ -35,13 +36,16 @@ struct Shared {
     name: String,
     how: How,
     named: watch::Sender<Option<Peer>>,
+    /// The highest that was told since all sentinels told of a lower one.
+    epoch: AtomicU64,
 }
 
 impl Sentinels {
     pub(super) fn new(sentinels: Vec<Client>, name: String, how: How) -> Self {
         let links =
             sentinels.into_iter().map(|client| Link::new(Dial::Server(Box::new(client)), SENTINEL, None));
-        Self(Arc::new(Shared { links: links.collect(), name, how, named: watch::Sender::new(None) }))
+        let (links, named) = (links.collect(), watch::Sender::new(None));
+        Self(Arc::new(Shared { links, name, how, named, epoch: AtomicU64::new(0) }))
     }
 
     /// Keeps asking. To be run as a task; stops when dropped.
@@ -80,7 +84,17 @@ impl Sentinels {
 
     async fn ask(&self) -> Result<Peer, Failed> {
         let (answers, failed) = self.answers().await;
-        let Some(master) = newest(answers) else { return Err(failed.unwrap_or(Failed::NoSuchMaster)) };
+        let are_all = answers.len() == self.0.links.len();
+        let Some(Answer { epoch, master }) = newest(answers) else {
+            return Err(failed.unwrap_or(Failed::NoSuchMaster));
+        };
+        // Sentinels that were all set up anew begin to count anew.
+        if self.0.epoch.fetch_max(epoch, Ordering::AcqRel) > epoch {
+            if !are_all {
+                return Err(Failed::Outdated);
+            }
+            self.0.epoch.store(epoch, Ordering::Release);
+        }
         self.0.named.send_if_modified(|named| {
             let is_news = named.as_ref() != Some(&master);
             if is_news {
@@ -122,7 +136,7 @@ struct Answer {
 }
 
 /// The answer that knows of the latest failover; among equals, whichever most give.
-fn newest(answers: Vec<Answer>) -> Option<Peer> {
+fn newest(answers: Vec<Answer>) -> Option<Answer> {
     let epoch = answers.iter().map(|answer| answer.epoch).max()?;
     let mut votes: HashMap<Peer, usize> = HashMap::new();
     for answer in answers.into_iter().filter(|answer| answer.epoch == epoch) {
@@ -131,7 +145,7 @@ fn newest(answers: Vec<Answer>) -> Option<Peer> {
     votes
         .into_iter()
         .max_by(|(one, votes), (other, more)| votes.cmp(more).then(one.cmp(other)))
-        .map(|(peer, _)| peer)
+        .map(|(master, _)| Answer { epoch, master })
 }
 
 async fn ask_one(link: &Link, name: &str) -> Result<Answer, Failed> {
@@ -160,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_word_of_the_highest_epoch_counts_also_against_a_majority() {
-        let host = |answers| newest(answers).map(|peer| peer.host);
+        let host = |answers| newest(answers).map(|answer| answer.master.host);
         assert_eq!(host(vec![answer(1, "old"), answer(2, "new"), answer(1, "old")]), Some("new".to_owned()));
         assert_eq!(host(vec![answer(0, "b"), answer(0, "a"), answer(0, "a")]), Some("a".to_owned()));
         assert_eq!(host(Vec::new()), None);

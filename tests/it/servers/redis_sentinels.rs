@@ -106,6 +106,11 @@ impl RedisSentinels {
         self.sentinels[index].kill();
     }
 
+    /// Starts one that was killed, with what it knew then.
+    pub(crate) fn restart_sentinel(&mut self, index: usize) {
+        self.sentinels[index].restart();
+    }
+
     fn prepared() -> Self {
         let ports = [(); 3].map(|()| free_port());
         let nodes = ports.map(|port| {
