@@ -14,6 +14,7 @@ mod link;
 mod schema;
 mod settlements;
 mod sweep;
+mod terms;
 mod tls;
 mod transfer;
 mod trouble;
@@ -34,8 +35,10 @@ pub use self::tls::TlsError;
 use self::address::Address;
 use self::claims::{BODY_INLINE_MAX, CLAIM, Claim, Claimed, Standing};
 use self::lane::Lane;
-use self::link::{Link, Purpose};
+use self::link::{Connected, Link, Purpose};
+use self::schema::SchemaError;
 use self::settlements::{SETTLE, Settlement};
+use self::terms::{OneServer, STANDBYS};
 use self::trouble::Failure;
 use self::watchers::{LISTEN, REGISTER, Watchers};
 use super::codec::{Codec, Encoded};
@@ -115,11 +118,13 @@ impl PostgresStore {
         let address = Arc::new(Address::read(url)?);
         let namespace = &*options.namespace;
         let watchers = Watchers::new(namespace);
-        let link =
-            |purpose, on_notice| Link::new(Arc::clone(&address), options.min_replicas, purpose, on_notice);
+        let server = OneServer::default();
+        let link = |purpose, on_notice| {
+            Link::new(Arc::clone(&address), options.min_replicas, server.clone(), purpose, on_notice)
+        };
         let claim_link = link(purpose("claims", options, &[CLAIM]), None);
         let settle_link = link(purpose("settlements", options, &[SETTLE]), None);
-        let small = link(purpose("reads", options, &[FETCH, RENEW, LIFE, GATE, PING]), None);
+        let small = link(purpose("reads", options, &[FETCH, RENEW, LIFE, GATE, PING, STANDBYS]), None);
         let bulk = link(bulk_purpose(options), None);
         let watch_purpose =
             Purpose { is_eager: false, greeting: LISTEN, ..purpose("watches", options, &[REGISTER]) };
@@ -180,6 +185,13 @@ impl PostgresStore {
         let Some(row) = rows.first() else { return Ok(Seen::Nothing) };
         let encoded = whole(row).map_err(Failure::unexpected)?;
         Ok(self.codec.decode(key, encoded))
+    }
+
+    async fn replicas_waited_for(&self, at: &Connected) -> Result<u32, StoreError> {
+        let rows = self.small.ask_on(at, STANDBYS, &[]).await?;
+        let setting: Option<&str> =
+            rows.first().map(|row| row.try_get(0)).transpose().map_err(Failure::unexpected)?;
+        Ok(deployment::replicas_waited_for(setting.unwrap_or_default()))
     }
 
     async fn read_gate(&self) -> Result<Gate, StoreError> {
@@ -263,11 +275,16 @@ impl Store for PostgresStore {
         let at = self.small.connected().await?;
         let rows = self.small.ask_on(&at, PING, &[]).await?;
         let is_read_only = rows.first().map(|row| row.try_get(0)).transpose().map_err(Failure::unexpected)?;
-        if is_read_only == Some(false) {
-            return Ok(());
+        if is_read_only != Some(false) {
+            self.small.replace(&at);
+            return Err(StoreError::Refused(Box::new(ReadOnly)));
         }
-        self.small.replace(&at);
-        Err(StoreError::Refused(Box::new(ReadOnly)))
+        if self.min_replicas > 0 && self.replicas_waited_for(&at).await? < self.min_replicas {
+            return Err(StoreError::Refused(Box::new(SchemaError::TooFewReplicas {
+                wanted: self.min_replicas,
+            })));
+        }
+        Ok(())
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {

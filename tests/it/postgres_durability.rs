@@ -141,3 +141,41 @@ async fn a_settlement_that_meets_its_own_earlier_write_waits_for_its_replicas_to
         assert!(matches!(answers[..], [Err(StoreError::Unreachable(_))]), "{answers:?}");
     }
 }
+
+#[tokio::test]
+async fn replicas_that_are_waited_for_no_longer_are_missed_by_a_store_that_is_connected() {
+    let server = PostgresServer::start();
+    drop(connected(&server.url(), "onceway").await);
+    let admin = server.client().await;
+    demand_a_replica(&admin).await;
+    let options = Options { min_replicas: 1, ..patient("onceway") };
+    let store = PostgresStore::connect(&server.url(), &options).unwrap();
+    eventually("the store connects", || async { store.ping().await.is_ok() }).await;
+    run(&admin, "ALTER SYSTEM SET synchronous_standby_names = ''").await;
+    run(&admin, "SELECT pg_reload_conf()").await;
+    eventually("the heartbeat fails", || async { matches!(store.ping().await, Err(StoreError::Refused(_))) })
+        .await;
+}
+
+#[tokio::test]
+async fn when_one_connection_is_led_to_another_server_all_follow() {
+    let (first, second) = (PostgresServer::start(), Database::create().await);
+    let name = second.name();
+    run(&first.client().await, &format!("CREATE DATABASE {name}")).await;
+    let (one, other) = (first.url_of(name), second.url());
+    let other = other.split_once('@').unwrap().1;
+    let (user, one) = one.split_once('@').unwrap();
+    let one = one.split_once('/').unwrap().0;
+    let store = connected(&format!("{user}@{one},{other}"), "onceway").await;
+    let (key, _) = claim(&store).await;
+    let admin = first.client().await;
+    run(&admin, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+    let connections = format!("FROM pg_stat_activity WHERE datname = '{name}'");
+    run(&admin, &format!("SELECT pg_terminate_backend((SELECT pid {connections} LIMIT 1))")).await;
+    eventually("nobody is left on the first", || async {
+        run(&admin, &format!("SELECT count(*) {connections}")).await.as_deref() == Some("0")
+    })
+    .await;
+    eventually("the other one is read", || async { matches!(store.fetch(&key).await, Ok(Seen::Nothing)) })
+        .await;
+}

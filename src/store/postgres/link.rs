@@ -24,6 +24,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Row, Socket, Statement};
 
 use super::address::Address;
 use super::schema::{self, SchemaError};
+use super::terms::{self, OneServer};
 use super::tls::Tls;
 use super::trouble::{Chain, Failure, Outage};
 use crate::clock;
@@ -72,6 +73,8 @@ pub(super) struct Link(Arc<Shared>);
 struct Shared {
     address: Arc<Address>,
     min_replicas: u32,
+    /// Shared by all connections of a store.
+    server: OneServer,
     purpose: Purpose,
     on_notice: Option<OnNotice>,
     state: watch::Sender<State>,
@@ -110,12 +113,14 @@ impl Link {
     pub(super) fn new(
         address: Arc<Address>,
         min_replicas: u32,
+        server: OneServer,
         purpose: Purpose,
         on_notice: Option<OnNotice>,
     ) -> Self {
         Self(Arc::new(Shared {
             address,
             min_replicas,
+            server,
             purpose,
             on_notice,
             state: watch::Sender::new(State::Idle),
@@ -237,11 +242,11 @@ impl Shared {
         let warnings = Arc::new(AtomicU64::new(0));
         let mut driver = pin!(self.drive(connection, &warnings));
         let set_up = timeout(SET_UP_LIMIT, self.set_up(&client));
-        let statements = tokio::select! {
+        let (statements, server) = tokio::select! {
             outage = &mut driver => return (outage, Duration::ZERO),
-            statements = set_up => match statements.unwrap_or(Err(Outage::NoConnection)) {
+            set_up = set_up => match set_up.unwrap_or(Err(Outage::NoConnection)) {
                 Err(outage) => return (outage, Duration::ZERO),
-                Ok(statements) => Arc::new(statements),
+                Ok((statements, server)) => (Arc::new(statements), server),
             },
         };
         let began = clock::monotonic();
@@ -250,6 +255,7 @@ impl Shared {
         let outage = tokio::select! {
             outage = &mut driver => outage,
             outage = self.watch_over(&at) => outage,
+            () = self.server.left(&server) => Outage::Replaced,
         };
         (outage, clock::monotonic().saturating_duration_since(began))
     }
@@ -281,10 +287,11 @@ impl Shared {
         }
     }
 
-    async fn set_up(&self, client: &Client) -> Result<HashMap<&'static str, Statement>, Outage> {
-        client.batch_execute(&self.settings()).await.map_err(Outage::of)?;
+    /// Answers the prepared statements, and which server this is.
+    async fn set_up(&self, client: &Client) -> Result<(HashMap<&'static str, Statement>, String), Outage> {
+        client.batch_execute(&terms::settings(self.purpose.patience)).await.map_err(Outage::of)?;
         schema::look_after(client).await?;
-        if !has_replicas(client, self.min_replicas).await? {
+        if !terms::has_replicas(client, self.min_replicas).await? {
             return Err(Outage::Schema(SchemaError::TooFewReplicas { wanted: self.min_replicas }));
         }
         client.batch_execute(self.purpose.greeting).await.map_err(Outage::of)?;
@@ -292,29 +299,7 @@ impl Shared {
         for sql in self.purpose.statements {
             statements.insert(*sql, client.prepare(sql).await.map_err(Outage::of)?);
         }
-        Ok(statements)
-    }
-
-    /// What every connection needs, whatever the server, the database or the role are set to.
-    fn settings(&self) -> String {
-        let patience = self.purpose.patience.as_millis().max(1);
-        format!(
-            // Weaker than `on` loses claims that were acknowledged; what is stronger stays. It is set in any case,
-            // since what is not set here follows the server's file, also on connections that are open.
-            "SELECT set_config('synchronous_commit', \
-                 CASE WHEN now.setting IN ('off', 'local') THEN 'on' ELSE now.setting END, false) \
-             FROM current_setting('synchronous_commit') AS now (setting); \
-             SET client_min_messages = warning; \
-             SET default_transaction_isolation = 'read committed'; \
-             SET search_path = pg_catalog; \
-             SET statement_timeout = {}; \
-             SET lock_timeout = {}; \
-             SET idle_in_transaction_session_timeout = '10s'; \
-             SET jit = off",
-            // The server says no before it is taken to be silent.
-            (patience * 3 / 4).max(1),
-            (patience / 4).max(1)
-        )
+        Ok((statements, self.server.found(client).await?))
     }
 
     async fn watch_over(&self, at: &Connected) -> Outage {
@@ -358,16 +343,6 @@ impl Shared {
             tracing::warn!(connection, %error, "not connected to postgres");
         }
     }
-}
-
-/// Whether the server waits for as many replicas as are demanded, by its own settings.
-async fn has_replicas(client: &Client, wanted: u32) -> Result<bool, Outage> {
-    if wanted == 0 {
-        return Ok(true);
-    }
-    let setting = client.query_one("SELECT current_setting('synchronous_standby_names')", &[]);
-    let setting: String = setting.await.and_then(|row| row.try_get(0)).map_err(Outage::of)?;
-    Ok(super::deployment::replicas_waited_for(&setting) >= wanted)
 }
 
 /// Without its task a connection would be neither open nor given up, and its callers would wait.
