@@ -9,9 +9,10 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 
 use crate::clock::monotonic;
-use crate::config::{self, ConfigProblems, StoreUrl};
+use crate::config::{self, Config, ConfigProblems, Route, StoreUrl};
 use crate::gateway::{OpenError, open_transfer};
 use crate::migration::{self, Carried, Ended, Move, MoveError, Role, Step};
+use crate::protocol::policy::KeyMode;
 use crate::store::transfer::Transfer;
 
 /// How often a round tells how far it has come.
@@ -70,6 +71,9 @@ pub enum Unusable {
     /// As above.
     #[error("the secrets in store.hash_key_file differ: every key would look new in the destination")]
     HashKeys,
+    /// As above, for the keys of one route.
+    #[error("the scopes of {0} differ: every key of it would look new in the destination")]
+    Scopes(String),
     /// Gateways on the destination could not open what is sealed in the source.
     #[error(
         "the destination's store.encryption_key_file lacks keys of the source's: their records could not be read"
@@ -98,6 +102,7 @@ impl MigrateArgs {
             && to.is_configured
         {
             agree(&from.store, &to.store)?;
+            agree_on_callers(&from.routes, &to.routes)?;
         }
         let in_namespace = |named: Named| config::Store { namespace: namespace.clone(), ..named.store };
         Ok(Errand {
@@ -124,6 +129,8 @@ impl MigrateArgs {
 /// A store as it was named on the command line.
 struct Named {
     store: config::Store,
+    /// Empty where only the address is known.
+    routes: Vec<Route>,
     /// Whether a file says what belongs to it, or only its address is known.
     is_configured: bool,
 }
@@ -134,8 +141,14 @@ fn named(
     file: Option<&PathBuf>,
 ) -> Result<Option<Named>, Unusable> {
     let named = match (address, file) {
-        (Some(address), _) => Named { store: config::store_at(argument, address)?, is_configured: false },
-        (None, Some(file)) => Named { store: config::load(file)?.store, is_configured: true },
+        (Some(address), _) => {
+            let store = config::store_at(argument, address)?;
+            Named { store, routes: Vec::new(), is_configured: false }
+        }
+        (None, Some(file)) => {
+            let Config { store, routes, .. } = config::load(file)?;
+            Named { store, routes, is_configured: true }
+        }
         (None, None) => return Ok(None),
     };
     match named.store.url {
@@ -154,6 +167,20 @@ fn agree(from: &config::Store, to: &config::Store) -> Result<(), Unusable> {
     }
     if from.encryption_keys.is_empty() && !to.encryption_keys.is_empty() && !to.accept_unsealed {
         return Err(Unusable::Unsealed);
+    }
+    Ok(())
+}
+
+/// Sees to it that a caller of a route is the same caller after the move: who is asking is part of every key.
+fn agree_on_callers(from: &[Route], to: &[Route]) -> Result<(), Unusable> {
+    let is_guarded = |route: &&Route| route.policy.key != KeyMode::Off;
+    for before in from.iter().filter(is_guarded) {
+        let is_same = |after: &&Route| after.host == before.host && after.path == before.path;
+        let after = to.iter().filter(is_guarded).find(is_same);
+        if after.is_some_and(|after| after.policy.scope != before.policy.scope) {
+            let host = before.host.as_deref().unwrap_or_default();
+            return Err(Unusable::Scopes(format!("{host}{}", before.path)));
+        }
     }
     Ok(())
 }

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Upstreams;
-use super::backing::Backing;
+use super::{Upstreams, open_transfer};
 use crate::config::{Config, StoreUrl};
-use crate::store::Store;
 use crate::store::durability::Durability;
+use crate::store::memory::MemoryStore;
+use crate::store::transfer::Transfer;
+use crate::store::{Gate, Store};
 
 /// How long a store may take to connect and to tell of itself.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,7 +32,7 @@ pub struct Found {
 #[derive(Debug)]
 pub enum StoreFound {
     /// It answers.
-    Told(Durability),
+    Told(Durability, Gate),
     /// The embedded store's directory is not there; a gateway makes it.
     NotYetMade,
 }
@@ -48,14 +49,20 @@ async fn look_at_store(config: &Config) -> Result<StoreFound, Failure> {
     {
         return Ok(StoreFound::NotYetMade);
     }
-    let backing = Backing::open(&config.store).await?;
-    let store = backing.handle()?;
-    let asking = tokio::time::timeout(PATIENCE, inspect_once_connected(&store));
-    asking.await.unwrap_or_else(|_| Err("get the store's answer in time".into())).map(StoreFound::Told)
+    if let StoreUrl::Memory = &config.store.url {
+        return Ok(StoreFound::Told(MemoryStore::new().inspect().await?, Gate::Open));
+    }
+    let store = open_transfer(&config.store).await?;
+    let asking = async {
+        let durability = inspect_once_connected(&store).await?;
+        Ok(StoreFound::Told(durability, store.gate().await?))
+    };
+    let asking = tokio::time::timeout(PATIENCE, asking);
+    asking.await.unwrap_or_else(|_| Err("get the store's answer in time".into()))
 }
 
 /// A store begins to connect when it is made, and fails fast until then.
-async fn inspect_once_connected(store: &Arc<dyn Store>) -> Result<Durability, Failure> {
+async fn inspect_once_connected(store: &Arc<dyn Transfer>) -> Result<Durability, Failure> {
     let mut tries_left = PATIENCE.as_millis() / 2 / ASK_AGAIN.as_millis();
     loop {
         match store.inspect().await {

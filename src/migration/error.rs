@@ -59,7 +59,10 @@ pub enum MoveError {
     #[error("trust the destination: {0}")]
     DestinationUntrusted(String),
     /// The destination has a past.
-    #[error("move records to the destination: it holds records already; empty it or take another namespace")]
+    #[error(
+        "move records to the destination: it holds records already; make sure that it is not the source by another name, then empty it or take another \
+         namespace"
+    )]
     DestinationHoldsRecords,
     /// The destination is closed for another reason than this move.
     #[error("move records to the destination: it takes no claims ({0}); empty it or take another namespace")]

@@ -4,11 +4,14 @@ use super::{line, table};
 use crate::config::Config;
 use crate::gateway::online::{Found, StoreFound};
 use crate::store::durability::{Durability, Fault, Severity};
+use crate::store::{Closure, Gate};
 
 /// Whether a gateway with this configuration would start and serve.
 pub(super) fn is_sound(config: &Config, found: &Found) -> bool {
     let is_store_sound = match &found.store {
-        Ok(StoreFound::Told(durability)) => durability.refusal(config.store.accept_eviction).is_none(),
+        Ok(StoreFound::Told(durability, gate)) => {
+            durability.refusal(config.store.accept_eviction).is_none() && *gate == Gate::Open
+        }
         Ok(StoreFound::NotYetMade) => true,
         Err(_) => false,
     };
@@ -20,9 +23,12 @@ pub(super) fn report(config: &Config, found: &Found) -> String {
     let mut rows = Vec::new();
     let mut sentences = String::new();
     match &found.store {
-        Ok(StoreFound::Told(durability)) => {
+        Ok(StoreFound::Told(durability, gate)) => {
             rows.extend(durability.facts.iter().map(|(name, value)| row(&format!("store {name}"), value)));
             tell(&mut sentences, durability, config.store.accept_eviction);
+            if let Gate::Closed(closure) = gate {
+                line(&mut sentences, &format!("refused: {}", reason(*closure)));
+            }
         }
         Ok(StoreFound::NotYetMade) => rows.push(row("store", "not there yet: made at the first start")),
         Err(error) => rows.push(row("store", &failed("use it", &**error))),
@@ -44,6 +50,16 @@ fn tell(text: &mut String, durability: &Durability, accept_eviction: bool) {
     }
     for fault in &durability.faults {
         line(text, &format!("{}: {}", consequence(fault, accept_eviction), fault.text));
+    }
+}
+
+fn reason(closure: Closure) -> &'static str {
+    match closure {
+        Closure::Leaving => "the store takes no claims: its records are being moved to another, or were",
+        Closure::Arriving => "the store takes no claims: not all records of another store have arrived",
+        Closure::Backup => {
+            "the store takes no claims: it is a backup, and does not know what was claimed after it"
+        }
     }
 }
 
@@ -84,7 +100,7 @@ mod tests {
         let facts = vec![("persistence", "appendonly yes".to_owned())];
         let losses = vec!["a power loss: the claims of the last second".to_owned()];
         Found {
-            store: Ok(StoreFound::Told(Durability { facts, losses, faults })),
+            store: Ok(StoreFound::Told(Durability { facts, losses, faults }, Gate::Open)),
             upstreams: vec![Err("refused".into())],
         }
     }
@@ -110,6 +126,9 @@ refused, unless store.accept_eviction = true: it evicts
         assert!(!is_sound(&config(), &found), "an upstream does not answer");
         found.upstreams = vec![Ok(())];
         assert!(is_sound(&config(), &found));
+        found.store = Ok(StoreFound::Told(Durability::default(), Gate::Closed(Closure::Backup)));
+        assert!(!is_sound(&config(), &found), "it takes no claims");
+        assert!(report(&config(), &found).contains("refused: the store takes no claims: it is a backup"));
         found.store = Err("away".into());
         assert!(!is_sound(&config(), &found));
     }

@@ -378,3 +378,16 @@ fn gateways_that_would_not_know_each_others_keys_make_no_move() {
         assert!(output.status.code() == Some(2) && told(&output).contains(tells), "{}", told(&output));
     }
 }
+
+#[test]
+fn gateways_that_would_tell_callers_apart_by_something_else_make_no_move() {
+    let tool = Tool::between("redis://h", "redis://g");
+    for (name, scope) in [("old.toml", "Authorization"), ("new.toml", "X-Account")] {
+        let text = std::fs::read_to_string(tool.file(name)).unwrap();
+        let route = format!("[[routes]]\npath = \"/orders\"\nscope = [\"header:{scope}\"]\n");
+        std::fs::write(tool.file(name), format!("{text}\n{route}")).unwrap();
+    }
+    let output = tool.command(&[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(told(&output).contains("the scopes of /orders differ"), "{}", told(&output));
+}
