@@ -62,10 +62,10 @@ const BODY_INLINE_MAX: usize = 16 * 1024;
 const BODY_KEPT_LONGER: Duration = Duration::from_mins(1);
 
 /// How often an insert asks again when what stood there went away while its body was read.
-const INSERT_TRIES: usize = 3;
+const INSERT_TRIES: usize = 16;
 
 /// How often a record that changes while its body is read is read again.
-const READ_TRIES: usize = 4;
+const READ_TRIES: usize = 16;
 
 /// The server computes the moment of expiry in 64 bits; nothing is kept for longer than this.
 const KEEP_FOR_MAX: Duration = Duration::from_hours(100 * 365 * 24);
