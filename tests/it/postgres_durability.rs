@@ -1,6 +1,7 @@
 //! When a write in PostgreSQL counts as done: what it waits for, whatever the server is set to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use onceway::protocol::record::{Record, Seen};
 use onceway::protocol::scope::StorageKey;
@@ -110,12 +111,29 @@ async fn replicas_that_are_demanded_and_not_waited_for_are_missed() {
 }
 
 /// Has all commits wait for a replica that is not there.
-async fn demand_a_replica(admin: &Client) {
+async fn demand_a_replica(server: &PostgresServer, admin: &Client) {
+    let probe = &server.client().await;
     run(admin, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
     run(admin, "SELECT pg_reload_conf()").await;
+    // Each process of the server hears of it in its own time, and another one decides who waits.
     let setting = "SELECT current_setting('synchronous_standby_names')";
-    eventually("it is taken", || async { run(admin, setting).await.as_deref() == Some("nobody") }).await;
+    eventually("it is taken", || async {
+        let is_cancelled = async {
+            while run(admin, CANCEL).await.is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = is_cancelled => true,
+            _ = run(probe, "SELECT pg_logical_emit_message(true, 'probe', '')") => false,
+        }
+    })
+    .await;
+    assert_eq!(run(admin, setting).await.as_deref(), Some("nobody"));
 }
+
+/// Ends a wait for replicas, and answers a row if there was one.
+const CANCEL: &str = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
 
 #[tokio::test]
 async fn a_settlement_that_meets_its_own_earlier_write_waits_for_its_replicas_too() {
@@ -124,8 +142,7 @@ async fn a_settlement_that_meets_its_own_earlier_write_waits_for_its_replicas_to
     let (key, claimed) = claim(&store).await;
     let (other, removed) = claim(&store).await;
     let admin = server.client().await;
-    demand_a_replica(&admin).await;
-    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    demand_a_replica(&server, &admin).await;
     for is_removal in [false, false, true, true] {
         let mut settling = JoinSet::new();
         let (store, done) = (store.clone(), after(&claimed, done_with("paid")));
@@ -136,7 +153,7 @@ async fn a_settlement_that_meets_its_own_earlier_write_waits_for_its_replicas_to
                 store.swap(&key, claimed.version, &done, LONG).await
             }
         });
-        eventually("the settlement waits", || async { run(&admin, cancel).await.is_some() }).await;
+        eventually("the settlement waits", || async { run(&admin, CANCEL).await.is_some() }).await;
         let answers = settling.join_all().await;
         assert!(matches!(answers[..], [Err(StoreError::Unreachable(_))]), "{answers:?}");
     }
@@ -147,7 +164,7 @@ async fn replicas_that_are_waited_for_no_longer_are_missed_by_a_store_that_is_co
     let server = PostgresServer::start();
     drop(connected(&server.url(), "onceway").await);
     let admin = server.client().await;
-    demand_a_replica(&admin).await;
+    demand_a_replica(&server, &admin).await;
     let options = Options { min_replicas: 1, ..patient("onceway") };
     let store = PostgresStore::connect(&server.url(), &options).unwrap();
     eventually("the store connects", || async { store.ping().await.is_ok() }).await;
