@@ -13,7 +13,7 @@ mod worker;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -26,7 +26,7 @@ use crate::config::{Config, risks};
 use crate::ledger::{self, Ledger};
 use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
-use crate::proxy::{Router, Shared};
+use crate::proxy::{Router, Settings, Shared};
 use crate::server::{self, Stop};
 use crate::upstream::{BadAddress, Trust, Upstream};
 
@@ -42,6 +42,7 @@ pub struct Running {
     admin: Operators,
     config: Arc<Config>,
     shared: Arc<Shared>,
+    settings: Arc<Settings>,
     ledger: Ledger,
     stop: Stop,
     chores: TaskTracker,
@@ -107,11 +108,12 @@ pub async fn start(config: Config) -> Result<Running, GatewayError> {
         async move { store.inspect().await }
     };
     let mut vetting = Vetting::new(inspect, config.store.accept_eviction, ledger.clone());
-    let shared = Arc::new(shared(&config));
+    let shared = Arc::<Shared>::default();
     let mut running = Running {
         listen: listener.local_addr().map_err(|error| GatewayError::Listen(config.server.listen, error))?,
         admin,
         config: Arc::clone(&config),
+        settings: Arc::new(settings(&config)),
         shared,
         ledger: ledger.clone(),
         stop: Stop::default(),
@@ -203,17 +205,14 @@ impl Upstreams {
     }
 }
 
-fn shared(config: &Config) -> Shared {
-    Shared {
+fn settings(config: &Config) -> Settings {
+    Settings {
         server: config.server.clone(),
         routes: config.routes.iter().cloned().map(Arc::new).collect(),
         router: Router::new(&config.routes),
         default_upstream: config.default_upstream,
         namespace: config.store.namespace.clone(),
         hash_key: HashKey::new(config.store.hash_key.as_ref().map(|secret| secret.reveal().as_bytes())),
-        draining: AtomicBool::new(false),
-        exchanges: TaskTracker::new(),
-        out_of_time: CancellationToken::new(),
     }
 }
 

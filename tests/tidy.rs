@@ -58,6 +58,7 @@ const ANYWHERE: &[&str] = &["src/"];
 
 /// Each outside crate and the paths below which it may be named.
 const MAY_NAME: &[(&str, &[&str])] = &[
+    ("arc_swap", &["src/proxy/entrance.rs", "src/server/", "src/gateway"]),
     ("async_trait", &["src/store/"]),
     ("aws_lc_rs", &["src/migration/", "src/protocol/", "src/store/codec/"]),
     ("bytes", ANYWHERE),
@@ -74,6 +75,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("hyper", &["src/admin/", "src/cli/demo", "src/proxy/", "src/server/", "src/upstream/"]),
     ("hyper_rustls", &["src/upstream/connect.rs"]),
     ("hyper_util", &["src/admin/", "src/cli/demo", "src/proxy/", "src/server/", "src/upstream/"]),
+    ("ipnet", &["src/config/", "src/server/", "src/proxy/"]),
     ("jsonptr", &["src/config/terms.rs"]),
     ("mimalloc", &["src/main.rs"]),
     ("postcard", &["src/store/codec/meta.rs"]),
@@ -81,7 +83,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("redb", &["src/store/embedded.rs", "src/store/embedded/"]),
     ("redis", &["src/store/redis.rs", "src/store/redis/"]),
     ("rustix", &["src/store/embedded/disk.rs"]),
-    ("rustls", &["src/store/postgres/tls.rs", "src/upstream/"]),
+    ("rustls", &["src/config/", "src/server/", "src/store/postgres/tls.rs", "src/upstream/"]),
     ("rustls_native_certs", &["src/store/postgres/tls.rs"]),
     ("serde", &["src/cli/demo", "src/proxy/canonical.rs", "src/store/codec/meta.rs"]),
     ("serde_json", &["src/cli/demo", "src/proxy/"]),

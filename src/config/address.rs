@@ -1,9 +1,10 @@
 //! Addresses: where to listen, which upstream, which store. Their text may hold credentials, so nothing
 //! of it goes into an error.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use url::Url;
 
 use super::problem::Unfit;
@@ -67,6 +68,37 @@ pub(super) fn upstream(text: &str) -> Result<UpstreamUrl, Unfit> {
         return Unfit::expected(WANTED);
     }
     Ok(UpstreamUrl { tls, authority, base_path: url.path().trim_end_matches('/').to_owned() })
+}
+
+/// Reads one of an upstream's servers: a host, a port or none.
+pub(super) fn server(text: &str) -> Result<String, Unfit> {
+    const WANTED: &str = "a server such as \"10.0.0.1:9000\", without scheme and path";
+    match upstream(&format!("http://{text}")) {
+        Ok(url) if url.base_path.is_empty() && !text.contains('/') => Ok(url.authority),
+        Ok(_) | Err(_) => Unfit::expected(WANTED),
+    }
+}
+
+/// Reads the name that an upstream's certificate must hold.
+pub(super) fn server_name(text: &str) -> Result<String, Unfit> {
+    match rustls::pki_types::ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Unfit::expected("a host name such as \"api.internal\""),
+    }
+}
+
+/// Reads the path that is asked for to see whether a server is well.
+pub(super) fn health_path(text: &str) -> Result<String, Unfit> {
+    let is_path = text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok();
+    if is_path { Ok(text.to_owned()) } else { Unfit::expected("a path such as \"/healthz\"") }
+}
+
+/// Reads an address or a network.
+pub(super) fn network(text: &str) -> Result<IpNet, Unfit> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse()
+        .or_else(|_| address())
+        .or_else(|_| Unfit::expected("an address or a network such as \"10.0.0.0/8\""))
 }
 
 /// Reads the address of a store.

@@ -5,7 +5,9 @@ use crate::protocol::policy::{
     FingerprintBody, InFlightMode, KeyMode, Mode, On5xx, OnStoreError, OnUnknown, ScopeMissing,
 };
 
-use super::{Compression, Forwarded, LogFormat, PathCase};
+use super::{
+    Admission, CallersCertificate, Compression, Forwarded, ForwardedFields, LogFormat, PathCase, Protocol,
+};
 
 /// A choice that is written as one of a few words.
 pub trait Choice: Copy + PartialEq + 'static {
@@ -66,7 +68,27 @@ impl Choice for Mode {
 }
 
 impl Choice for Forwarded {
-    const WORDS: &'static [(&'static str, Self)] = &[("append", Self::Append), ("replace", Self::Replace)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("append", Self::Append), ("replace", Self::Replace), ("leave", Self::Leave)];
+}
+
+impl Choice for ForwardedFields {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("x-forwarded", Self::XForwarded), ("forwarded", Self::Forwarded), ("both", Self::Both)];
+}
+
+impl Choice for CallersCertificate {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("required", Self::Required), ("optional", Self::Optional)];
+}
+
+impl Choice for Protocol {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("http1", Self::Http1), ("http2", Self::Http2)];
+}
+
+impl Choice for Admission {
+    const WORDS: &'static [(&'static str, Self)] = &[("adaptive", Self::Adaptive), ("fixed", Self::Fixed)];
 }
 
 impl Choice for PathCase {
@@ -104,6 +126,10 @@ mod tests {
         each_word_names_its_choice::<On5xx>();
         each_word_names_its_choice::<Mode>();
         each_word_names_its_choice::<Forwarded>();
+        each_word_names_its_choice::<ForwardedFields>();
+        each_word_names_its_choice::<CallersCertificate>();
+        each_word_names_its_choice::<Protocol>();
+        each_word_names_its_choice::<Admission>();
         each_word_names_its_choice::<PathCase>();
         each_word_names_its_choice::<Compression>();
         each_word_names_its_choice::<LogFormat>();

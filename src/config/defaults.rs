@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Admin, Compression, Forwarded, Log, LogFormat, Server, Store, StoreUrl};
+use super::{Admin, Compression, Forwarded, ForwardedFields, Log, LogFormat, Server, Store, StoreUrl};
 
 impl Default for Server {
     fn default() -> Self {
@@ -13,12 +13,28 @@ impl Default for Server {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             drain_timeout: Duration::from_secs(65),
-            header_timeout: Duration::from_secs(30),
-            body_timeout: Duration::from_secs(30),
+            stop_delay: Duration::ZERO,
+            tls: None,
+            http2: true,
+            proxy_protocol: false,
+            trusted_peers: Vec::new(),
+            forwarded: Forwarded::Append,
+            forwarded_fields: ForwardedFields::XForwarded,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_mins(1),
+            body_timeout: Duration::from_secs(10),
+            body_rate_min: 1024,
+            write_timeout: Duration::from_secs(30),
+            target_bytes_max: 16 * 1024,
             header_bytes_max: 64 * 1024,
             header_count_max: 100,
+            connections_max: 16_384,
+            connections_per_peer_max: 0,
+            streams_max: 128,
+            resets_max: 100,
+            in_flight_max: 10_000,
+            buffered_bytes_max: 256 * 1024 * 1024,
             problem_base: "urn:onceway:problem:".to_owned(),
-            forwarded: Forwarded::Append,
         }
     }
 }
@@ -55,12 +71,6 @@ impl Default for Log {
     }
 }
 
-/// Longest time to resolve, connect and do the TLS handshake with an upstream.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest time for an upstream's answer.
-pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long an idle connection to an upstream is kept.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the embedded store is backed up.
 pub(super) const BACKUP_EVERY: Duration = Duration::from_hours(1);
 /// The upstream that takes whatever no route names.

@@ -2,7 +2,7 @@
 //!
 //! The readers take their bounds from this table, the errors their wording, and generated documents
 //! their text. Must not know how a value is read (`section.rs`) or what becomes of it. Read `shape.rs`
-//! before.
+//! before; `keys/server.rs` and `keys/upstream.rs` are parts of the table.
 
 use std::time::Duration;
 
@@ -13,7 +13,13 @@ use crate::protocol::policy::{
 
 use super::choices::{Choice, words_of};
 pub use super::shape::{Key, Shape};
-use super::{Compression, Forwarded, LogFormat, PathCase};
+use super::{Compression, LogFormat, PathCase};
+
+mod server;
+mod upstream;
+
+pub use server::SERVER;
+pub use upstream::UPSTREAM;
 
 /// The keys known in one table: its own, and those it shares with another.
 pub type Known = [&'static [Key]; 2];
@@ -60,43 +66,6 @@ pub static ROOT: [Key; 7] = [
     key("policy", Shape::Table, "", "The defaults of every route."),
     key("routes", Shape::Tables, "", "The protected paths. The most specific one wins, whatever the order."),
     key("log", Shape::Table, "", "What is logged and how."),
-];
-
-/// `[server]`
-pub static SERVER: [Key; 9] = [
-    key(
-        "listen",
-        Shape::Text("an address such as \"127.0.0.1:8080\", \"[::1]:8080\" or \":8080\""),
-        "\"127.0.0.1:8080\"",
-        "Address to listen on. \":8080\" is every IPv4 interface; port 0 takes a free one.",
-    ),
-    key(
-        "threads",
-        Shape::Count(1, 1024),
-        "",
-        "Worker threads, one runtime each. Left out: as many as the machine has processors.",
-    ),
-    key("drain_timeout", OR_NONE, "\"65s\"", "How long work in flight may go on after a signal to stop."),
-    key(
-        "header_timeout",
-        WAIT,
-        "\"30s\"",
-        "How long a client may take to send a request's head; also how long an idle connection is kept.",
-    ),
-    key("body_timeout", WAIT, "\"30s\"", "How long a client may take to send a guarded request's body."),
-    key("header_bytes_max", Shape::Size(KIB, 16 * KIB * KIB), "\"64KiB\"", "Largest accepted request head."),
-    key("header_count_max", Shape::Count(1, 10_000), "100", "Most header fields in a request."),
-    key(
-        "problem_base",
-        Shape::Text("the beginning of a URI such as \"urn:onceway:problem:\""),
-        "\"urn:onceway:problem:\"",
-        "What stands before the code in a problem document's type.",
-    ),
-    word::<Forwarded>(
-        "forwarded",
-        "\"append\"",
-        "Whether X-Forwarded-* fields of the caller are kept and added to, or dropped and made anew.",
-    ),
 ];
 
 /// `[admin]`
@@ -186,24 +155,6 @@ pub static STORE: [Key; 13] = [
         "\"1h\"",
         "Embedded store: how often a backup is taken.",
     ),
-];
-
-/// `[upstreams.NAME]`
-pub static UPSTREAM: [Key; 4] = [
-    key(
-        "url",
-        Shape::Text("an address such as \"http://127.0.0.1:9000\" or \"https://api.internal/base\""),
-        "",
-        "Where it is: http:// or https://, host, port or none, path or none. Required.",
-    ),
-    key("connect_timeout", WAIT, "\"2s\"", "Longest time to resolve, connect and do the TLS handshake."),
-    key(
-        "response_timeout",
-        WAIT,
-        "\"60s\"",
-        "Longest time from the request to the end of a buffered answer, or between two reads of a streamed one.",
-    ),
-    key("idle_timeout", OR_NONE, "\"30s\"", "How long an idle connection to it is kept."),
 ];
 
 /// `[[routes]]`, beside every key of `[policy]`

@@ -7,6 +7,7 @@
 //! is shown. `risks.rs` names the choices that are valid and may still surprise.
 
 mod address;
+mod certificates;
 mod choices;
 mod defaults;
 pub mod keys;
@@ -19,17 +20,22 @@ mod resolve;
 pub mod risks;
 mod routes;
 mod section;
+mod server;
 mod shape;
 mod terms;
 mod units;
+mod upstream;
 
 pub use address::listen as parse_listen;
+pub use certificates::{Authorities, Identity};
 pub use choices::{Choice, name_of};
 pub use load::{for_upstream, load, parse, store_at};
 pub use place::Place;
 pub use problem::{ConfigProblems, Problem, Unfit, Wrong};
 pub use record_keys::EncryptionKey;
+pub use server::{CallersCertificate, Forwarded, ForwardedFields, Server, ServerTls};
 pub use units::{parse_duration, show_duration, show_size};
+pub use upstream::{Admission, Health, Protocol, Upstream};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -54,38 +60,6 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The log.
     pub log: Log,
-}
-
-/// The listener for callers.
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// Address to listen on.
-    pub listen: SocketAddr,
-    /// Worker threads; one runtime each.
-    pub threads: usize,
-    /// How long work in flight may go on after a signal to stop.
-    pub drain_timeout: Duration,
-    /// How long a client may take to send a request's head; also how long an idle connection is kept.
-    pub header_timeout: Duration,
-    /// How long a client may take to send a guarded request's body.
-    pub body_timeout: Duration,
-    /// Largest accepted request head, in bytes.
-    pub header_bytes_max: usize,
-    /// Most header fields in a request.
-    pub header_count_max: usize,
-    /// Prefix of a problem's `type`.
-    pub problem_base: String,
-    /// What happens to `X-Forwarded-*` fields of the caller.
-    pub forwarded: Forwarded,
-}
-
-/// What happens to `X-Forwarded-*` fields of the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forwarded {
-    /// The peer is added to what the caller sent.
-    Append,
-    /// What the caller sent is dropped.
-    Replace,
 }
 
 /// The listener for operators.
@@ -160,26 +134,6 @@ pub enum StoreUrl {
     Redis(Secret),
     /// `postgres://`, the whole address, credentials included.
     Postgres(Secret),
-}
-
-/// A service behind the gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// Its name in the file.
-    pub name: String,
-    /// Scheme: TLS or not.
-    pub tls: bool,
-    /// `host` or `host:port`, as it stands in the address.
-    pub authority: String,
-    /// Path put before every request's path, without a trailing slash; usually empty.
-    pub base_path: String,
-    /// Longest time to resolve, connect and do the TLS handshake.
-    pub connect_timeout: Duration,
-    /// Longest time from the request to the end of a buffered answer, or between two reads of a
-    /// streamed one.
-    pub response_timeout: Duration,
-    /// How long an idle connection to it is kept.
-    pub idle_timeout: Duration,
 }
 
 /// A route with its resolved policy.

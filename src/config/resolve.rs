@@ -1,16 +1,19 @@
-//! Turns the tables of a file into the types as meant, all but the routes (`routes.rs`).
+//! Turns the tables of a file into the types as meant, all but those with a file of their own
+//! (`server.rs`, `upstream.rs`, `routes.rs`).
 
 use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-use super::address::{self, UpstreamUrl};
+use super::address;
 use super::keys::{self, Known};
 use super::place::Place;
 use super::problem::{Unfit, Wrong};
 use super::record_keys::{self, RecordKeys};
 use super::section::{Findings, Section};
-use super::{Admin, Backup, Config, Log, Secret, Server, Store, Upstream, defaults, load, routes, terms};
+use super::server::server;
+use super::upstream::upstreams;
+use super::{Admin, Backup, Config, Log, Secret, Store, defaults, load, routes, terms};
 
 /// Resolves a whole file. `None`: what is needed to go on is wrong, and the problem is pushed.
 pub(super) fn config<'t>(find: &mut Findings<'_>, document: &'t DeTable<'t>) -> Option<Config> {
@@ -31,31 +34,8 @@ pub(super) fn config<'t>(find: &mut Findings<'_>, document: &'t DeTable<'t>) -> 
     Some(Config { server, admin, store, upstreams: upstreams?, default_upstream, routes, log })
 }
 
-/// An upstream that is named in the file; `None` where it is not sound.
-pub(super) struct Named {
-    pub(super) name: String,
-    pub(super) upstream: Option<Upstream>,
-}
-
 fn table<'t>(find: &mut Findings<'_>, root: &Section<'t>, name: &str, known: Known) -> Option<Section<'t>> {
     Section::open(find, root.value(name)?, name.to_owned(), known)
-}
-
-fn server(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Server {
-    let default = Server::default();
-    let Some(section) = section else { return default };
-    let length = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    Server {
-        listen: section.text(find, "listen", address::listen).unwrap_or(default.listen),
-        threads: section.count(find, "threads").map_or(default.threads, length),
-        drain_timeout: section.duration(find, "drain_timeout").unwrap_or(default.drain_timeout),
-        header_timeout: section.duration(find, "header_timeout").unwrap_or(default.header_timeout),
-        body_timeout: section.duration(find, "body_timeout").unwrap_or(default.body_timeout),
-        header_bytes_max: section.size(find, "header_bytes_max").map_or(default.header_bytes_max, length),
-        header_count_max: section.count(find, "header_count_max").map_or(default.header_count_max, length),
-        problem_base: section.text(find, "problem_base", terms::problem_base).unwrap_or(default.problem_base),
-        forwarded: section.word(find, "forwarded").unwrap_or(default.forwarded),
-    }
 }
 
 fn admin(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Admin {
@@ -141,65 +121,5 @@ fn log(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Log {
     Log {
         format: section.word(find, "format").unwrap_or(default.format),
         level: section.text(find, "level", terms::log_level).unwrap_or(default.level),
-    }
-}
-
-fn upstreams(find: &mut Findings<'_>, root: &Section<'_>) -> Vec<Named> {
-    const NAME: &str = "upstreams";
-    const WANTED: &str =
-        "at least one upstream, such as [upstreams.default] with url = \"http://127.0.0.1:9000\"";
-    let place = root.place_of(find, NAME);
-    let Some(value) = root.value(NAME) else {
-        find.push(place, NAME, Wrong::Missing(WANTED.to_owned()));
-        return Vec::new();
-    };
-    let DeValue::Table(tables) = value.get_ref() else {
-        root.refuse(find, NAME, Unfit::Expected(WANTED.to_owned()));
-        return Vec::new();
-    };
-    if tables.is_empty() {
-        find.push(place, NAME, Wrong::Missing(WANTED.to_owned()));
-    }
-    let mut upstreams = Vec::with_capacity(tables.len());
-    for (name, value) in tables {
-        let path = format!("{NAME}.{}", super::problem::shown_name(name.get_ref()));
-        if let Err(unfit) = terms::upstream_name(name.get_ref()) {
-            let place = find.places.start_of(Some(name.span()));
-            find.push(place, path.clone(), unfit.found(super::problem::quoted(name.get_ref())));
-        }
-        let section = Section::open(find, value, path, [&keys::UPSTREAM, &[]]);
-        let upstream = section.and_then(|section| upstream(find, &section, name.get_ref()));
-        upstreams.push(Named { name: name.get_ref().to_string(), upstream });
-    }
-    upstreams
-}
-
-fn upstream(find: &mut Findings<'_>, section: &Section<'_>, name: &str) -> Option<Upstream> {
-    let url = section.text(find, "url", address::upstream);
-    section.missing(find, "url");
-    let connect_timeout = section.duration(find, "connect_timeout");
-    let response_timeout = section.duration(find, "response_timeout");
-    let idle_timeout = section.duration(find, "idle_timeout");
-    let default = Upstream::at(name, url?);
-    Some(Upstream {
-        connect_timeout: connect_timeout.unwrap_or(default.connect_timeout),
-        response_timeout: response_timeout.unwrap_or(default.response_timeout),
-        idle_timeout: idle_timeout.unwrap_or(default.idle_timeout),
-        ..default
-    })
-}
-
-impl Upstream {
-    /// An upstream of which nothing but name and address is told.
-    pub(super) fn at(name: &str, url: UpstreamUrl) -> Self {
-        Self {
-            name: name.to_owned(),
-            tls: url.tls,
-            authority: url.authority,
-            base_path: url.base_path,
-            connect_timeout: defaults::CONNECT_TIMEOUT,
-            response_timeout: defaults::RESPONSE_TIMEOUT,
-            idle_timeout: defaults::IDLE_TIMEOUT,
-        }
     }
 }

@@ -8,8 +8,8 @@ use crate::protocol::policy::Policy;
 use super::keys;
 use super::pattern::{self, Taken};
 use super::problem::{Unfit, Wrong};
-use super::resolve::Named;
 use super::section::{Findings, Section, nearest};
+use super::upstream::Named;
 use super::{PathCase, Route, defaults, terms};
 
 /// Resolves every route. The result is whole only if no problem was pushed.

@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 
 use super::backing::Backing;
 use super::{GatewayError, Running, Upstreams};
-use crate::proxy::Proxy;
+use crate::proxy::{Entrance, Proxy};
 use crate::server;
 
 /// Starts a worker on its share of the listener.
@@ -22,13 +22,14 @@ pub(super) fn spawn(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::Worker)?;
     let (config, shared) = (Arc::clone(&running.config), Arc::clone(&running.shared));
+    let settings = Arc::clone(&running.settings);
     let (ledger, stop) = (running.ledger.clone(), running.stop.clone());
     let (backing, upstreams) = (Arc::clone(backing), upstreams.clone());
     let work = async move {
         let store = backing.handle().map_err(io::Error::other)?;
         let clients = upstreams.connect(&config).map_err(io::Error::other)?;
-        let proxy = Proxy::new(shared, ledger.over(store), clients);
-        server::serve(listener, &config.server, proxy, &stop).await
+        let proxy = Proxy::new(shared, settings, ledger.over(store), clients);
+        server::serve(listener, Entrance::to(proxy), &stop).await
     };
     let thread = Builder::new().name(format!("onceway-{number}"));
     let run = move || {

@@ -3,7 +3,6 @@
 //! Runs in a task that outlives the caller. At every `.await` here the process may die: the claim then
 //! stands as a tombstone and reads as unknown. Must not know how keys are found. Read `guard.rs` before.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use tokio::time::Instant;
 use super::Proxy;
 use super::answer::{AnswerStream, Piece};
 use super::body::WholeBody;
+use super::caller::Caller;
 use super::headers;
 use super::pass::log_failure_of;
 use super::respond::{self, Rejection, Word};
@@ -39,7 +39,7 @@ pub(super) struct Forward {
     pub(super) upstream: Upstream,
     pub(super) route: Arc<Route>,
     pub(super) request: Arc<Request<WholeBody>>,
-    pub(super) peer: SocketAddr,
+    pub(super) caller: Arc<Caller>,
     pub(super) request_id: String,
 }
 
@@ -157,7 +157,8 @@ impl Forward {
         let mut request = Request::new(());
         *request.method_mut() = given.method().clone();
         *request.uri_mut() = given.uri().clone();
-        *request.headers_mut() = self.proxy.headers_to_upstream(given.headers(), self.peer, given.version());
+        *request.headers_mut() =
+            self.proxy.headers_to_upstream(given.headers(), &self.caller, given.version());
         let trailers = body.trailers.as_ref().map(headers::trailers).filter(|fields| !fields.is_empty());
         let has_framing = given.headers().contains_key(header::CONTENT_LENGTH)
             || given.headers().contains_key(header::TRANSFER_ENCODING);

@@ -2,7 +2,6 @@
 //!
 //! Must not know how a claim is executed (`execute.rs`). Read `admit.rs` before.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -14,6 +13,7 @@ use super::Proxy;
 use super::admit::{self, Admission};
 use super::answer::AnswerStream;
 use super::body::{self, NotReceived, WholeBody};
+use super::caller::Caller;
 use super::execute::{Answer, Forward};
 use super::respond::{self, Rejection, Word};
 use super::{headers, pass};
@@ -45,29 +45,29 @@ impl Proxy {
         &self,
         route: &Arc<Route>,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        caller: &Arc<Caller>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         let (policy, upstream) = (&route.policy, self.upstream_of(route)?);
         let admission = match admit::admit(policy, request.headers()) {
             Ok(admission) => admission,
             Err(rejection) => {
-                return self.refuse(route, rejection, request.map(pass::streamed), peer, line).await;
+                return self.refuse(route, rejection, request.map(pass::streamed), caller, line).await;
             }
         };
         if matches!(admission, Admission::Unkeyed) {
             let request = request.map(pass::streamed);
-            return self.pass_marked(upstream, request, peer, Word::None, line).await;
+            return self.pass_marked(upstream, request, caller, Word::None, line).await;
         }
         let (parts, incoming) = request.into_parts();
         let body =
-            match body::receive(incoming, policy.request_body_max, self.shared.server.body_timeout).await {
+            match body::receive(incoming, policy.request_body_max, self.settings.server.body_timeout).await {
                 Ok(body) => body,
                 Err(NotReceived::TooLarge { prefix, rest }) => {
                     let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
                     let request =
                         Request::from_parts(parts, RequestBody::streamed(prefix, rest, headers::trailers));
-                    return self.refuse(route, rejection, request, peer, line).await;
+                    return self.refuse(route, rejection, request, caller, line).await;
                 }
                 Err(NotReceived::Rejected(rejection)) => return Err(rejection),
                 // Nobody reads this answer; nothing was claimed and nothing is forwarded.
@@ -77,17 +77,17 @@ impl Proxy {
             Ok(Some(key)) => key,
             Ok(None) => {
                 let request = Request::from_parts(parts, body);
-                return self.pass_buffered(upstream, request, peer, Word::None, line).await;
+                return self.pass_buffered(upstream, request, caller, Word::None, line).await;
             }
             Err(rejection) => {
                 let request = Request::from_parts(parts, body.into());
-                return self.refuse(route, rejection, request, peer, line).await;
+                return self.refuse(route, rejection, request, caller, line).await;
             }
         };
         let question = self.question(route, &parts, &body, &key, upstream);
         line.operates_on(question.key);
         let request = Arc::new(Request::from_parts(parts, body));
-        self.ask_until_answered(route, Arc::new(question), request, peer, line).await
+        self.ask_until_answered(route, Arc::new(question), request, caller, line).await
     }
 
     /// Refuses a request, or, on a route that only observes, notes what it would have been told.
@@ -96,25 +96,25 @@ impl Proxy {
         route: &Route,
         rejection: Rejection,
         request: Request<RequestBody>,
-        peer: SocketAddr,
+        caller: &Arc<Caller>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         if route.policy.mode == Mode::Enforce {
             return Err(rejection);
         }
         line.would_be(rejection.code());
-        self.pass_marked(self.upstream_of(route)?, request, peer, Word::Unprotected, line).await
+        self.pass_marked(self.upstream_of(route)?, request, caller, Word::Unprotected, line).await
     }
 
     async fn pass_marked(
         &self,
         upstream: &Upstream,
         request: Request<RequestBody>,
-        peer: SocketAddr,
+        caller: &Arc<Caller>,
         word: Word,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
-        let mut response = self.pass(upstream, request, peer, line).await?;
+        let mut response = self.pass(upstream, request, caller, line).await?;
         line.word(word.as_str());
         word.mark(&mut response);
         Ok(response)
@@ -128,9 +128,9 @@ impl Proxy {
         key: &IdempotencyKey,
         upstream: &Upstream,
     ) -> Question {
-        let (policy, hash_key) = (&route.policy, &self.shared.hash_key);
+        let (policy, hash_key) = (&route.policy, &self.settings.hash_key);
         Question {
-            key: admit::storage_key(hash_key, &self.shared.namespace, policy, &parts.headers, key),
+            key: admit::storage_key(hash_key, &self.settings.namespace, policy, &parts.headers, key),
             asked: Asked {
                 fingerprint: admit::fingerprint(hash_key, policy, parts, body),
                 on_unknown: policy.on_unknown,
@@ -145,13 +145,13 @@ impl Proxy {
         route: &Arc<Route>,
         question: Arc<Question>,
         request: Arc<Request<WholeBody>>,
-        peer: SocketAddr,
+        caller: &Arc<Caller>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         let policy = &route.policy;
         let wait_until = clock::monotonic() + policy.wait_timeout;
         loop {
-            match self.ask(route, &question, &request, peer, line.request_id()).await {
+            match self.ask(route, &question, &request, caller, line.request_id()).await {
                 Asking::Answered(answer) => {
                     if let Some(time) = answer.upstream_time {
                         line.upstream_took(time);
@@ -175,12 +175,12 @@ impl Proxy {
                         request_id = line.request_id(),
                         "forwarded unprotected: the store is out of reach"
                     );
-                    return self.pass_again(route, request, peer, Word::Unprotected, line).await;
+                    return self.pass_again(route, request, caller, Word::Unprotected, line).await;
                 }
                 Asking::Unavailable => return Err(Rejection::StoreUnavailable),
                 Asking::Observed(would_be) => {
                     line.would_be(would_be);
-                    return self.pass_again(route, request, peer, Word::Unprotected, line).await;
+                    return self.pass_again(route, request, caller, Word::Unprotected, line).await;
                 }
             }
         }
@@ -193,7 +193,7 @@ impl Proxy {
         route: &Arc<Route>,
         question: &Arc<Question>,
         request: &Arc<Request<WholeBody>>,
-        peer: SocketAddr,
+        caller: &Arc<Caller>,
         request_id: &str,
     ) -> Asking {
         if let Some(known) = self.ledger.recall(question) {
@@ -208,7 +208,7 @@ impl Proxy {
             },
             route: Arc::clone(route),
             request: Arc::clone(request),
-            peer,
+            caller: Arc::clone(caller),
             request_id: request_id.to_owned(),
         };
         let (ledger, question) = (self.ledger.clone(), Arc::clone(question));
@@ -225,13 +225,13 @@ impl Proxy {
         &self,
         route: &Route,
         request: Arc<Request<WholeBody>>,
-        peer: SocketAddr,
+        caller: &Arc<Caller>,
         word: Word,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         let upstream = self.upstream_of(route)?;
         let request = Arc::try_unwrap(request).unwrap_or_else(|shared| Request::clone(&shared));
-        self.pass_buffered(upstream, request, peer, word, line).await
+        self.pass_buffered(upstream, request, caller, word, line).await
     }
 }
 

@@ -12,7 +12,9 @@
 mod admit;
 mod answer;
 mod body;
+mod caller;
 mod canonical;
+mod entrance;
 mod execute;
 mod guard;
 mod headers;
@@ -22,57 +24,35 @@ mod readings;
 mod respond;
 mod route;
 mod stream;
+mod wellformed;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use http::header;
-use http::{HeaderMap, Method, Request, Response, Version};
+use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::config::{Route, Server};
+use crate::config::Route;
 use crate::ledger::Ledger;
 use crate::protocol::policy::Mode;
-use crate::protocol::scope::HashKey;
 use crate::telemetry::access::AccessLine;
 use crate::upstream::Upstream;
 
 pub use answer::AnswerStream;
+pub use caller::{Caller, CallersName};
+pub use entrance::{Entrance, Settings, Shared};
 use respond::About;
 pub use respond::{Rejection, Word};
 use route::Routed;
 pub use route::Router;
+use wellformed::{check, is_beyond_guarding};
 
-/// What all workers share.
-#[derive(Debug)]
-pub struct Shared {
-    /// The listener's settings.
-    pub server: Server,
-    /// The routes.
-    pub routes: Vec<Arc<Route>>,
-    /// The routes, ready to be looked up.
-    pub router: Router,
-    /// Index of the upstream that takes whatever no route names.
-    pub default_upstream: Option<usize>,
-    /// Separates installations that share a store.
-    pub namespace: String,
-    /// Keys storage keys and fingerprints.
-    pub hash_key: HashKey,
-    /// Set when the gateway begins to stop.
-    pub draining: AtomicBool,
-    /// Every exchange under way: from the head of its request to the end of its answer and its record.
-    pub exchanges: TaskTracker,
-    /// Cancelled when the drain's time is up: forwards still under way become unknown outcomes.
-    pub out_of_time: CancellationToken,
-}
-
-/// One worker's road: its own ledger handle and its own connections to the upstreams.
+/// One worker's road by one configuration: its own ledger handle and its own connections to the upstreams.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
+    settings: Arc<Settings>,
     ledger: Ledger,
     upstreams: Arc<[Upstream]>,
 }
@@ -84,9 +64,30 @@ enum Road<'a> {
 }
 
 impl Proxy {
-    /// Makes the road of one worker. `upstreams` in the order of the configuration.
-    pub fn new(shared: Arc<Shared>, ledger: Ledger, upstreams: Vec<Upstream>) -> Self {
-        Self { shared, ledger, upstreams: upstreams.into() }
+    /// Makes the road of one worker by one configuration. `upstreams` in the order of the configuration.
+    pub fn new(
+        shared: Arc<Shared>,
+        settings: Arc<Settings>,
+        ledger: Ledger,
+        upstreams: Vec<Upstream>,
+    ) -> Self {
+        Self { shared, settings, ledger, upstreams: upstreams.into() }
+    }
+
+    /// What the configuration asks for by which it works.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The same road by another configuration.
+    #[must_use]
+    pub fn by(&self, settings: Arc<Settings>, upstreams: Vec<Upstream>) -> Self {
+        Self { settings, upstreams: upstreams.into(), ..self.clone() }
+    }
+
+    /// This worker's connections to the upstreams, in the order of the configuration.
+    pub fn upstreams(&self) -> &[Upstream] {
+        &self.upstreams
     }
 
     /// Answers one request. `doubt`: what makes its framing doubtful, if anything does; nothing of such a
@@ -97,23 +98,23 @@ impl Proxy {
     pub async fn handle(
         &self,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        caller: &Arc<Caller>,
         doubt: Option<&'static str>,
     ) -> Response<AnswerStream> {
         let exchange = self.shared.exchanges.token();
-        let mut line = AccessLine::begin(&request, peer);
+        let mut line = AccessLine::begin(&request, caller.address);
         let answer = match doubt {
             Some(reason) => Err(self.what_is_wrong(request, reason, &mut line)),
-            None => self.take(request, peer, &mut line).await,
+            None => self.take(request, caller, &mut line).await,
         };
         let mut response = answer.unwrap_or_else(|rejection| {
             let about = About {
-                problem_base: &self.shared.server.problem_base,
+                problem_base: &self.settings.server.problem_base,
                 request_id: line.request_id(),
                 operation: line.operation(),
                 policy: line
                     .route()
-                    .and_then(|index| self.shared.routes.get(index))
+                    .and_then(|index| self.settings.routes.get(index))
                     .map(|route| &route.policy),
             };
             let response = respond::rejected(&rejection, &about);
@@ -130,7 +131,7 @@ impl Proxy {
     async fn take(
         &self,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        caller: &Arc<Caller>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         if self.is_draining() {
@@ -141,8 +142,8 @@ impl Proxy {
             return Ok(answer);
         }
         match self.road(&request, line)? {
-            Road::Open(upstream) => self.pass(upstream, request.map(pass::streamed), peer, line).await,
-            Road::Guarded(route) => self.guard(route, request, peer, line).await,
+            Road::Open(upstream) => self.pass(upstream, request.map(pass::streamed), caller, line).await,
+            Road::Guarded(route) => self.guard(route, request, caller, line).await,
         }
     }
 
@@ -165,16 +166,16 @@ impl Proxy {
     fn road<B>(&self, request: &Request<B>, line: &mut AccessLine) -> Result<Road<'_>, Rejection> {
         let method = request.method().as_str();
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let routes = &self.shared.routes;
+        let routes = &self.settings.routes;
         // A route that only observes refuses nothing, ambiguous paths included.
         let guards = |index: usize| {
             routes
                 .get(index)
                 .is_some_and(|route| route.policy.guards(method) && route.policy.mode == Mode::Enforce)
         };
-        let (route, upstream) = match self.shared.router.find(host, request.uri().path(), guards) {
+        let (route, upstream) = match self.settings.router.find(host, request.uri().path(), guards) {
             Routed::Ambiguous => return Err(Rejection::PathAmbiguous),
-            Routed::None => (None, self.shared.default_upstream),
+            Routed::None => (None, self.settings.default_upstream),
             Routed::Route(index) => {
                 line.routed(index);
                 let route = routes.get(index);
@@ -199,66 +200,4 @@ impl Proxy {
     fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Acquire)
     }
-}
-
-/// Refuses what is not well-formed before anything is made of it.
-fn check(mut request: Request<Incoming>) -> Result<Request<Incoming>, Rejection> {
-    if request.method() == Method::CONNECT {
-        return Err(Rejection::MethodNotSupported);
-    }
-    // Methods are case-sensitive (RFC 9110 §9.1), but some servers fold them, so a lower-case "post" could
-    // slip past a route that guards POST.
-    if request.method().as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
-        return Err(Rejection::Malformed("the method is not in upper case"));
-    }
-    check_target(&request)?;
-    // RFC 9112 §3.2.2: the authority of an absolute-form target takes the place of Host.
-    if let Some(authority) = request.uri().authority() {
-        let Ok(host) = http::HeaderValue::try_from(authority.as_str()) else {
-            return Err(Rejection::Malformed("the target's authority is no host"));
-        };
-        request.headers_mut().insert(header::HOST, host);
-    }
-    check_host(request.headers(), request.version())?;
-    Ok(request)
-}
-
-/// RFC 9112 §3.2: a path, an absolute address, or an asterisk with OPTIONS. Anything else is read by one server
-/// as one path and by the next as another.
-fn check_target(request: &Request<Incoming>) -> Result<(), Rejection> {
-    let target = request.uri();
-    let is_authority_alone = target.authority().is_some() && target.scheme().is_none();
-    let is_asterisk = target.path() == "*" && request.method() == Method::OPTIONS;
-    if is_authority_alone || !(target.path().starts_with('/') || is_asterisk) {
-        return Err(Rejection::Malformed("the request target is neither a path nor an absolute address"));
-    }
-    Ok(())
-}
-
-/// RFC 9112 §3.2: exactly one `Host`, and a valid one.
-fn check_host(fields: &HeaderMap, version: Version) -> Result<(), Rejection> {
-    let mut hosts = fields.get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) if version == Version::HTTP_10 => Ok(()),
-        (None, _) => Err(Rejection::Malformed("there is no Host field")),
-        (Some(_), Some(_)) => Err(Rejection::Malformed("there is more than one Host field")),
-        (Some(host), None) => match http::uri::Authority::try_from(host.as_bytes()) {
-            Ok(authority) if !authority.as_str().contains('@') => Ok(()),
-            Ok(_) | Err(_) => Err(Rejection::Malformed("the Host field is no host")),
-        },
-    }
-}
-
-/// Whether a request is of a kind that is never claimed: gRPC, and a change of protocol.
-///
-/// `Upgrade: h2c` is no such change: some clients offer it with every first request, this gateway never
-/// takes it up, and RFC 9113 §3.1 has withdrawn it. A request is not left unguarded for it.
-fn is_beyond_guarding<B>(request: &Request<B>) -> bool {
-    let is_grpc = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"application/grpc"));
-    let upgrades = headers::upgrade_of(request.headers())
-        .is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"));
-    is_grpc || upgrades
 }

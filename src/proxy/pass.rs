@@ -2,7 +2,7 @@
 //!
 //! Must not know keys or claims. An upgrade is followed: after a 101 the two connections are one.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header;
@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 
 use super::answer::AnswerStream;
 use super::body::WholeBody;
+use super::caller::Caller;
 use super::headers::{self, Peer};
 use super::respond::Rejection;
 use super::{Proxy, Word};
@@ -28,13 +29,13 @@ impl Proxy {
         &self,
         upstream: &Upstream,
         mut request: Request<RequestBody>,
-        peer: SocketAddr,
+        caller: &Arc<Caller>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         let upgrade = headers::upgrade_of(request.headers()).cloned();
         let callers_side = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
-        parts.headers = self.headers_to_upstream(&parts.headers, peer, parts.version);
+        parts.headers = self.headers_to_upstream(&parts.headers, caller, parts.version);
         parts.version = http::Version::HTTP_11;
         // hyper frames a body by itself only for methods that usually have one.
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
@@ -68,12 +69,12 @@ impl Proxy {
         &self,
         upstream: &Upstream,
         request: Request<WholeBody>,
-        peer: SocketAddr,
+        caller: &Arc<Caller>,
         word: Word,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         let (mut parts, body) = request.into_parts();
-        parts.headers = self.headers_to_upstream(&parts.headers, peer, parts.version);
+        parts.headers = self.headers_to_upstream(&parts.headers, caller, parts.version);
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.version = http::Version::HTTP_11;
         let body = Buffered::new(body.data, body.trailers).into();
@@ -88,13 +89,13 @@ impl Proxy {
     pub(super) fn headers_to_upstream(
         &self,
         fields: &HeaderMap,
-        peer: SocketAddr,
+        caller: &Caller,
         version: http::Version,
     ) -> HeaderMap {
         let peer = Peer {
-            address: peer.ip(),
+            address: caller.ip(),
             host: fields.get(header::HOST),
-            forwarded: self.shared.server.forwarded,
+            forwarded: self.settings.server.forwarded,
         };
         headers::to_upstream(fields, &peer, version)
     }

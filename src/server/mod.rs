@@ -1,6 +1,6 @@
 //! Connections from callers: accepting them, serving HTTP/1.1 on them, ending them in order.
 //!
-//! Must not know what is served: it is handed the road as a [`Proxy`]. Read `framing.rs` for what is looked
+//! Must not know what is served: it is handed the road as an [`Entrance`]. Read `framing.rs` for what is looked
 //! at before hyper, `../proxy/mod.rs` after.
 
 mod framing;
@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Server;
-use crate::proxy::Proxy;
+use crate::proxy::{Caller, Entrance};
 
 use framing::LookedOver;
 
@@ -53,16 +54,16 @@ pub struct Stop {
 /// Serves one worker's share of the connections until it is told to stop and all are closed.
 ///
 /// Cancel safety: dropping the future cuts the worker's connections.
-pub async fn serve(listener: TcpListener, settings: &Server, proxy: Proxy, stop: &Stop) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, entrance: Entrance, stop: &Stop) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let http = protocol(settings);
     let connections = TaskTracker::new();
     loop {
         tokio::select! {
             () = stop.accepting.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(http.clone(), stream, peer, proxy.clone(), stop.connections.clone()));
+                    let http = protocol(&entrance.now().settings().server);
+                    connections.spawn(connection(http, stream, peer, entrance.clone(), stop.connections.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -94,16 +95,17 @@ async fn connection(
     http: http1::Builder,
     stream: TcpStream,
     peer: SocketAddr,
-    proxy: Proxy,
+    entrance: Entrance,
     closing: CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was not set");
     }
     let (stream, findings) = LookedOver::new(stream);
+    let caller = Arc::new(Caller::at(peer));
     let service = service_fn(|request| {
-        let (proxy, doubt) = (&proxy, findings.of_next_request());
-        async move { Ok::<_, Infallible>(proxy.handle(request, peer, doubt).await) }
+        let (proxy, caller, doubt) = (entrance.now(), &caller, findings.of_next_request());
+        async move { Ok::<_, Infallible>(proxy.handle(request, caller, doubt).await) }
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let served = tokio::select! {

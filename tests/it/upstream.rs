@@ -15,14 +15,12 @@ use tokio::sync::oneshot;
 const MORE_THAN_FITS: usize = 32 << 20;
 
 fn upstream_at(listener: &TcpListener) -> Upstream {
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let of_gateway = config::for_upstream(&url, None, None).unwrap();
     let config = config::Upstream {
-        name: "default".into(),
-        tls: false,
-        authority: listener.local_addr().unwrap().to_string(),
-        base_path: String::new(),
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(30),
+        ..of_gateway.upstreams[0].clone()
     };
     Upstream::new(&config, &Trust::of_system(false).unwrap()).unwrap()
 }
