@@ -1,28 +1,22 @@
-//! Connections from callers: accepting them, serving HTTP/1.1 on them, ending them in order.
+//! Connections from callers: accepting them and ending them in order.
 //!
-//! Must not know what is served: it is handed the road as an [`Entrance`]. Read `framing.rs` for what is looked
-//! at before hyper, `../proxy/mod.rs` after.
+//! Must not know what is served: it is handed the road as an [`Entrance`]. Read `http1.rs` for what is spoken on a
+//! connection, `../proxy/mod.rs` after.
 
 mod framing;
+mod http1;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Server;
 use crate::proxy::{Caller, Entrance};
-
-use framing::LookedOver;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -62,8 +56,7 @@ pub async fn serve(listener: TcpListener, entrance: Entrance, stop: &Stop) -> io
             () = stop.accepting.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let http = protocol(&entrance.now().settings().server);
-                    connections.spawn(connection(http, stream, peer, entrance.clone(), stop.connections.clone()));
+                    connections.spawn(connection(stream, peer, entrance.clone(), stop.connections.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -79,43 +72,9 @@ pub async fn serve(listener: TcpListener, entrance: Entrance, stop: &Stop) -> io
     Ok(())
 }
 
-fn protocol(settings: &Server) -> http1::Builder {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
-        // A peer's half-close is not its leaving (RFC 9112 §9.6): it may still read its answer.
-        .half_close(true)
-        .max_buf_size(settings.header_bytes_max.max(8192))
-        .max_headers(settings.header_count_max)
-        .max_header_size(settings.header_bytes_max);
-    http
-}
-
-async fn connection(
-    http: http1::Builder,
-    stream: TcpStream,
-    peer: SocketAddr,
-    entrance: Entrance,
-    closing: CancellationToken,
-) {
+async fn connection(stream: TcpStream, peer: SocketAddr, entrance: Entrance, closing: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was not set");
     }
-    let (stream, findings) = LookedOver::new(stream);
-    let caller = Arc::new(Caller::at(peer));
-    let service = service_fn(|request| {
-        let (proxy, caller, doubt) = (entrance.now(), &caller, findings.of_next_request());
-        async move { Ok::<_, Infallible>(proxy.handle(request, caller, doubt).await) }
-    });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = closing.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, %peer, "a connection broke off");
-    }
+    http1::serve(stream, Bytes::new(), Arc::new(Caller::at(peer)), entrance, closing).await;
 }
