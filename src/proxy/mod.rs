@@ -44,7 +44,7 @@ pub use caller::{Caller, CallersName};
 pub use entrance::{Entrance, Settings, Shared};
 use respond::About;
 pub use respond::{Rejection, Word};
-use route::Routed;
+pub use route::Routed;
 pub use route::Router;
 use wellformed::{check, is_beyond_guarding};
 
