@@ -43,8 +43,7 @@ use crate::upstream::Upstream;
 pub use answer::AnswerStream;
 use respond::About;
 pub use respond::{Rejection, Word};
-use route::Routed;
-pub use route::Router;
+pub use route::{Routed, Router};
 
 /// What all workers share.
 #[derive(Debug)]
