@@ -33,4 +33,5 @@ mod redis_topology;
 mod road;
 mod sealed;
 mod servers;
+mod twofold;
 mod upstream;
