@@ -34,4 +34,5 @@ mod road;
 mod sealed;
 mod servers;
 mod spellings;
+mod twofold;
 mod upstream;
