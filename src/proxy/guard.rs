@@ -16,7 +16,7 @@ use super::body::{self, NotReceived, WholeBody};
 use super::caller::Caller;
 use super::execute::{Answer, Forward};
 use super::respond::{self, Rejection, Word};
-use super::{headers, pass};
+use super::{pass, trailers};
 use crate::clock;
 use crate::config::Route;
 use crate::ledger::{BACKGROUND_COMMIT_MAX, Claim, Known, Opened, Question, Terms, Unavailable, Waited};
@@ -52,11 +52,11 @@ impl Proxy {
         let admissions = match admit::admit_both(policy, request.headers()) {
             Ok(admissions) => admissions,
             Err(rejection) => {
-                return self.refuse(route, rejection, request.map(pass::streamed), caller, line).await;
+                return self.refuse(route, rejection, pass::streamed(request), caller, line).await;
             }
         };
         if admissions.are_unkeyed() {
-            let request = request.map(pass::streamed);
+            let request = pass::streamed(request);
             return self.pass_marked(upstream, request, caller, Word::None, line).await;
         }
         let (parts, incoming) = request.into_parts();
@@ -65,8 +65,8 @@ impl Proxy {
                 Ok(body) => body,
                 Err(NotReceived::TooLarge { prefix, rest }) => {
                     let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
-                    let request =
-                        Request::from_parts(parts, RequestBody::streamed(prefix, rest, headers::trailers));
+                    let trailers = trailers::after(&parts.headers);
+                    let request = Request::from_parts(parts, RequestBody::streamed(prefix, rest, trailers));
                     return self.refuse(route, rejection, request, caller, line).await;
                 }
                 Err(NotReceived::Rejected(rejection)) => return Err(rejection),

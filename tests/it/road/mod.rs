@@ -3,6 +3,7 @@
 mod before_the_claim;
 mod callers;
 mod durability;
+mod fields;
 mod forwarding;
 mod intermediary;
 mod key_is_known;
@@ -15,3 +16,4 @@ mod several_gateways;
 mod store_down;
 mod streams;
 mod topologies;
+mod upgrades;
