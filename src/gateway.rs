@@ -27,7 +27,7 @@ use crate::ledger::{self, Ledger};
 use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
 use crate::proxy::{Router, Settings, Shared};
-use crate::server::{self, Stop};
+use crate::server::{self, BadTls, Reception, Stop};
 use crate::upstream::{BadAddress, Trust, Upstream};
 
 use backing::Backing;
@@ -43,6 +43,7 @@ pub struct Running {
     config: Arc<Config>,
     shared: Arc<Shared>,
     settings: Arc<Settings>,
+    reception: Arc<Reception>,
     ledger: Ledger,
     stop: Stop,
     chores: TaskTracker,
@@ -55,6 +56,9 @@ pub enum GatewayError {
     /// The address is taken or not ours.
     #[error("listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// The certificates for callers cannot be used.
+    #[error("prepare TLS")]
+    Tls(#[from] BadTls),
     /// The store cannot be opened.
     #[error("open the store")]
     Store(#[from] OpenError),
@@ -96,6 +100,8 @@ pub async fn run(config: Config) -> Result<(), GatewayError> {
 /// refused until it is back.
 pub async fn start(config: Config) -> Result<Running, GatewayError> {
     let config = Arc::new(config);
+    server::raise_descriptors(config.server.connections_max);
+    let reception = Arc::new(Reception::of(&config.server)?);
     let listener = bind(config.server.listen)?;
     let admin = Operators::serve(&config)?;
     let upstreams = Upstreams::prepare(&config)?;
@@ -114,6 +120,7 @@ pub async fn start(config: Config) -> Result<Running, GatewayError> {
         admin,
         config: Arc::clone(&config),
         settings: Arc::new(settings(&config)),
+        reception,
         shared,
         ledger: ledger.clone(),
         stop: Stop::default(),

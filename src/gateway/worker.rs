@@ -24,12 +24,13 @@ pub(super) fn spawn(
     let (config, shared) = (Arc::clone(&running.config), Arc::clone(&running.shared));
     let settings = Arc::clone(&running.settings);
     let (ledger, stop) = (running.ledger.clone(), running.stop.clone());
+    let reception = Arc::clone(&running.reception);
     let (backing, upstreams) = (Arc::clone(backing), upstreams.clone());
     let work = async move {
         let store = backing.handle().map_err(io::Error::other)?;
         let clients = upstreams.connect(&config).map_err(io::Error::other)?;
         let proxy = Proxy::new(shared, settings, ledger.over(store), clients);
-        server::serve(listener, Entrance::to(proxy), &stop).await
+        server::serve(listener, Entrance::to(proxy), reception, &stop).await
     };
     let thread = Builder::new().name(format!("onceway-{number}"));
     let run = move || {

@@ -24,6 +24,7 @@ mod readings;
 mod respond;
 mod route;
 mod stream;
+mod turned_away;
 mod wellformed;
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use respond::About;
 pub use respond::{Rejection, Word};
 use route::Routed;
 pub use route::Router;
+pub use turned_away::TurnedAway;
 use wellformed::{check, is_beyond_guarding};
 
 /// One worker's road by one configuration: its own ledger handle and its own connections to the upstreams.
