@@ -3,6 +3,7 @@
 mod before_the_claim;
 mod callers;
 mod durability;
+mod fields;
 mod forwarding;
 mod intermediary;
 mod key_is_known;
@@ -10,7 +11,9 @@ mod life;
 mod paths;
 mod problem_documents;
 mod regressions;
+mod reload;
 mod several_gateways;
 mod store_down;
 mod streams;
 mod topologies;
+mod upgrades;
