@@ -110,7 +110,7 @@ impl Proxy {
         let mut line = AccessLine::begin(&request, caller.address);
         let takes_trailers = trailers::are_taken_by(request.headers(), request.version());
         let answer = match doubt {
-            Some(reason) => Err(self.what_is_wrong(request, reason, &mut line)),
+            Some(reason) => Err(self.what_is_wrong(request, reason, caller, &mut line)),
             None => self.take(request, caller, &mut line).await,
         };
         let mut response = answer.unwrap_or_else(|rejection| {
@@ -167,11 +167,13 @@ impl Proxy {
         &self,
         request: Request<Incoming>,
         reason: &'static str,
+        caller: &Caller,
         line: &mut AccessLine,
     ) -> Rejection {
         if let Ok(request) = check(request)
             && let Ok(Road::Guarded(route)) = self.road(&request, line)
-            && let Err(rejection @ Rejection::KeyInvalid(_)) = admit::admit(&route.policy, request.headers())
+            && let Err(rejection @ Rejection::KeyInvalid(_)) =
+                admit::admit(&route.policy, request.headers(), caller)
         {
             return rejection;
         }
