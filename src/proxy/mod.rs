@@ -48,8 +48,7 @@ pub use entrance::{Entrance, Settings, Shared};
 use headers::Stopped;
 use respond::About;
 pub use respond::{Rejection, Word};
-use route::Routed;
-pub use route::Router;
+pub use route::{Routed, Router};
 use wellformed::{check, is_beyond_guarding};
 
 /// One worker's road by one configuration: its own ledger handle and its own connections to the upstreams.

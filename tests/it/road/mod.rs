@@ -12,6 +12,7 @@ mod life;
 mod paths;
 mod problem_documents;
 mod regressions;
+mod reload;
 mod several_gateways;
 mod store_down;
 mod streams;
