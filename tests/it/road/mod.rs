@@ -4,6 +4,7 @@ mod before_the_claim;
 mod callers;
 mod durability;
 mod fields;
+mod flows;
 mod forwarding;
 mod intermediary;
 mod key_is_known;
