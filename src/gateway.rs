@@ -28,7 +28,7 @@ use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
 use crate::proxy::{Router, Settings, Shared};
 use crate::server::{self, Stop};
-use crate::upstream::{BadAddress, Trust, Upstream};
+use crate::upstream::{BadAddress, BadTrust, Trust, Upstream};
 
 use backing::Backing;
 pub use backing::{OpenError, open_transfer};
@@ -64,9 +64,9 @@ pub enum GatewayError {
     /// An upstream's address cannot be used.
     #[error("prepare the upstreams")]
     Upstream(#[from] BadAddress),
-    /// The system's certificates cannot be read.
-    #[error("read the system's certificates, which https upstreams need")]
-    Trust(#[source] io::Error),
+    /// An upstream cannot be met over TLS.
+    #[error("prepare the upstreams")]
+    Trust(#[from] BadTrust),
     /// The system gives no thread, runtime or signal handler.
     #[error("start a worker")]
     Worker(#[source] io::Error),
@@ -185,23 +185,21 @@ impl Running {
 /// What workers need to make their connections.
 #[derive(Clone, Debug)]
 struct Upstreams {
-    trust: Trust,
+    /// In the order of the configuration.
+    trusts: Arc<[Trust]>,
 }
 
 impl Upstreams {
     /// Reads the certificates once, and makes sure that every worker will be able to make its clients.
     fn prepare(config: &Config) -> Result<Self, GatewayError> {
-        let upstreams = Self { trust: Self::trust(config).map_err(GatewayError::Trust)? };
+        let upstreams = Self { trusts: config.upstreams.iter().map(Trust::of).collect::<Result<_, _>>()? };
         upstreams.connect(config)?;
         Ok(upstreams)
     }
 
-    fn trust(config: &Config) -> io::Result<Trust> {
-        Trust::of_system(config.upstreams.iter().any(|upstream| upstream.tls))
-    }
-
     fn connect(&self, config: &Config) -> Result<Vec<Upstream>, BadAddress> {
-        config.upstreams.iter().map(|upstream| Upstream::new(upstream, &self.trust)).collect()
+        let upstreams = config.upstreams.iter().zip(&*self.trusts);
+        upstreams.map(|(upstream, trust)| Upstream::new(upstream, trust)).collect()
     }
 }
 

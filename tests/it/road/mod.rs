@@ -14,3 +14,5 @@ mod several_gateways;
 mod store_down;
 mod streams;
 mod topologies;
+mod upstream_http2;
+mod upstream_tls;
