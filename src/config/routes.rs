@@ -3,14 +3,23 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::protocol::policy::Policy;
+use crate::protocol::policy::{Policy, ScopeSource};
 
 use super::keys;
 use super::pattern::{self, Taken};
+use super::previous::{self, Previous};
 use super::problem::{Unfit, Wrong};
 use super::section::{Findings, Section, nearest};
 use super::upstream::Named;
 use super::{PathCase, Route, defaults, terms};
+
+/// What routes inherit.
+struct Base {
+    policy: Policy,
+    previous: Option<Previous>,
+    /// Whether the listener asks callers for certificates.
+    asks_callers: bool,
+}
 
 /// Resolves every route. The result is whole only if no problem was pushed.
 pub(super) fn routes(
@@ -18,9 +27,17 @@ pub(super) fn routes(
     root: &Section<'_>,
     policy: Option<&Section<'_>>,
     upstreams: &[Named],
+    asks_callers: bool,
 ) -> Vec<Route> {
     const NAME: &str = "routes";
-    let base = policy.map_or_else(Policy::default, |section| overlay(find, section, Policy::default()));
+    let base = Base {
+        policy: policy.map_or_else(Policy::default, |section| overlay(find, section, Policy::default())),
+        previous: policy.and_then(|section| previous::previous(find, section)),
+        asks_callers,
+    };
+    if let Some(section) = policy {
+        check_scope(find, section, &base.policy, asks_callers);
+    }
     let Some(value) = root.value(NAME) else { return Vec::new() };
     let Some(array) = value.get_ref().as_array() else {
         root.refuse(find, NAME, Unfit::Expected("an array of tables: [[routes]]".to_owned()));
@@ -38,12 +55,15 @@ fn route<'t>(
     find: &mut Findings<'_>,
     value: &'t Spanned<DeValue<'t>>,
     path: String,
-    base: &Policy,
+    base: &Base,
     upstreams: &[Named],
     taken: &mut Taken,
 ) -> Option<Route> {
     let section = Section::open(find, value, path, [&keys::ROUTE, &keys::POLICY])?;
-    let policy = overlay(find, &section, base.clone());
+    let mut policy = overlay(find, &section, base.policy.clone());
+    check_scope(find, &section, &policy, base.asks_callers);
+    let previous = previous::previous(find, &section).or_else(|| base.previous.clone());
+    policy.previous = previous.and_then(|previous| previous.of(&policy));
     let host = section.text(find, "host", pattern::host);
     let is_host_sound = host.is_some() || section.value("host").is_none();
     let path_case = section.word(find, "path_case").unwrap_or(PathCase::Sensitive);
@@ -57,6 +77,17 @@ fn route<'t>(
         find.push(place, section.path_of("path"), wrong);
     }
     Some(Route { path, host, upstream: upstream?, path_case, policy })
+}
+
+/// Where nobody is asked for a certificate, a scope of certificates would be one space for all.
+fn check_scope(find: &mut Findings<'_>, section: &Section<'_>, policy: &Policy, asks_callers: bool) {
+    const NAME: &str = "scope";
+    let is_by_certificate = policy.scope.contains(&ScopeSource::ClientCertificate);
+    if section.value(NAME).is_some() && is_by_certificate && !asks_callers {
+        let reason =
+            "\"client-cert\" needs server.tls_client_ca_file, by which callers are asked for certificates";
+        section.refuse(find, NAME, Unfit::Refused(reason.to_owned()));
+    }
 }
 
 /// The upstream a route leads to, as its index.
@@ -129,5 +160,6 @@ fn overlay(find: &mut Findings<'_>, section: &Section<'_>, base: Policy) -> Poli
         replay_header: section
             .text(find, "replay_header", terms::replay_header)
             .unwrap_or(base.replay_header),
+        previous: None,
     }
 }

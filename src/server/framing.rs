@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use scan::{CONTROL_BYTE, Scan, Sight, is_control};
@@ -37,6 +38,8 @@ struct Found {
 #[derive(Debug)]
 pub(super) struct LookedOver<S> {
     stream: S,
+    /// Bytes that were taken from the stream before.
+    already_read: Bytes,
     scan: Scan,
     findings: Findings,
     /// Nothing after a doubtful byte is read.
@@ -68,9 +71,11 @@ impl<S> LookedOver<S> {
         self.findings.note(sight);
     }
 
-    pub(super) fn new(stream: S) -> (Self, Findings) {
+    pub(super) fn new(stream: S, already_read: Bytes) -> (Self, Findings) {
         let findings = Findings::default();
-        (Self { stream, scan: Scan::new(), findings: findings.clone(), ended: None }, findings)
+        let looked_over =
+            Self { stream, already_read, scan: Scan::new(), findings: findings.clone(), ended: None };
+        (looked_over, findings)
     }
 }
 
@@ -84,7 +89,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for LookedOver<S> {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
         }
         let before = buf.filled().len();
-        std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if self.already_read.is_empty() {
+            std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        } else {
+            let len = buf.remaining().min(self.already_read.len());
+            buf.put_slice(&self.already_read.split_to(len));
+        }
         let read = buf.filled().get(before..).unwrap_or_default();
         let sight = self.scan.look(read);
         self.findings.note(sight);

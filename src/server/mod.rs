@@ -1,33 +1,40 @@
-//! Connections from callers: accepting them, serving HTTP/1.1 on them, ending them in order.
+//! Connections from callers: accepting them and ending them in order.
 //!
-//! Must not know what is served: it is handed the road as an [`Entrance`]. Read `framing.rs` for what is looked
-//! at before hyper, `../proxy/mod.rs` after.
+//! Must not know what is served: it is handed the road as an [`Entrance`]. Read `connection.rs` for the way of one
+//! connection, `limits.rs` for how many there may be, `reception.rs` for what all listeners share, and
+//! `../proxy/mod.rs` after.
 
+mod connection;
 mod framing;
+mod http1;
+mod http2;
+mod limits;
+mod proxy_protocol;
+mod reception;
+mod socket;
+mod tls;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Server;
-use crate::proxy::{Caller, Entrance};
+use crate::proxy::{Entrance, TurnedAway};
 
-use framing::LookedOver;
+use connection::Surroundings;
+use limits::Spare;
+pub use limits::raise_descriptors;
+pub use reception::Reception;
+pub use tls::{Acceptor, BadTls};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// How long accepting pauses when the process has no file descriptors left.
+/// How long accepting pauses when it fails for a reason that may last.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds the address to listen on.
@@ -54,20 +61,28 @@ pub struct Stop {
 /// Serves one worker's share of the connections until it is told to stop and all are closed.
 ///
 /// Cancel safety: dropping the future cuts the worker's connections.
-pub async fn serve(listener: TcpListener, entrance: Entrance, stop: &Stop) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    entrance: Entrance,
+    reception: Arc<Reception>,
+    stop: &Stop,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let connections = TaskTracker::new();
+    let around = Surroundings { entrance, reception, stop: stop.clone() };
+    let mut spare = Spare::new();
     loop {
         tokio::select! {
             () = stop.accepting.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let http = protocol(&entrance.now().settings().server);
-                    connections.spawn(connection(http, stream, peer, entrance.clone(), stop.connections.clone()));
-                }
+                Ok((stream, peer)) => take_in(stream, peer, &around, &connections),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if let Some(unlogged) = around.reception.alarms.not_accepted.rings() {
+                        tracing::warn!(%error, unlogged, "a connection could not be accepted");
+                    }
+                    if !spare.turn_away(&error, &listener).await {
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                 }
             },
         }
@@ -79,43 +94,22 @@ pub async fn serve(listener: TcpListener, entrance: Entrance, stop: &Stop) -> io
     Ok(())
 }
 
-fn protocol(settings: &Server) -> http1::Builder {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
-        // A peer's half-close is not its leaving (RFC 9112 §9.6): it may still read its answer.
-        .half_close(true)
-        .max_buf_size(settings.header_bytes_max.max(8192))
-        .max_headers(settings.header_count_max)
-        .max_header_size(settings.header_bytes_max);
-    http
-}
-
-async fn connection(
-    http: http1::Builder,
-    stream: TcpStream,
-    peer: SocketAddr,
-    entrance: Entrance,
-    closing: CancellationToken,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY was not set");
+/// Gives a connection its place and a task, or turns it away without waiting for anything.
+fn take_in(stream: TcpStream, peer: SocketAddr, around: &Surroundings, connections: &TaskTracker) {
+    let proxy = around.entrance.now();
+    let settings = &proxy.settings().server;
+    if let Some(place) = around.reception.limits.enter(settings.connections_max) {
+        connections.spawn(connection::serve(stream, peer, place, around.clone()));
+        return;
     }
-    let (stream, findings) = LookedOver::new(stream);
-    let caller = Arc::new(Caller::at(peer));
-    let service = service_fn(|request| {
-        let (proxy, caller, doubt) = (entrance.now(), &caller, findings.of_next_request());
-        async move { Ok::<_, Infallible>(proxy.handle(request, caller, doubt).await) }
-    });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = closing.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, %peer, "a connection broke off");
+    if let Some(unlogged) = around.reception.alarms.all_taken.rings() {
+        let max = settings.connections_max;
+        tracing::warn!(%peer, connections_max = max, unlogged, "a connection was turned away: there are as many as may be");
+    }
+    // Whether these bytes arrive is left to chance: nothing is waited for on behalf of one too many.
+    if settings.tls.is_none()
+        && let Err(error) = stream.try_write(TurnedAway::TooMany.answer())
+    {
+        tracing::trace!(%error, "a peer that was turned away had gone");
     }
 }
