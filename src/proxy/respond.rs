@@ -465,6 +465,7 @@ fn unreached_as_proxy_error(cause: NotSent) -> &'static str {
         NotSent::ConnectTimeout => "connection_timeout",
         NotSent::Tls => "tls_protocol_error",
         NotSent::ConnectionDead => "connection_terminated",
+        NotSent::Refused => "destination_unavailable",
     }
 }
 

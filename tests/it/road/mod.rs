@@ -18,3 +18,5 @@ mod store_down;
 mod streams;
 mod topologies;
 mod upgrades;
+mod upstream_http2;
+mod upstream_tls;
