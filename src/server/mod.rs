@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::proxy::{Caller, Entrance};
+use crate::proxy::{Caller, Entrance, Newcomer};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -51,12 +51,16 @@ pub struct Stop {
 pub async fn serve(listener: TcpListener, entrance: Entrance, stop: &Stop) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let connections = TaskTracker::new();
+    // Whoever waits for those that have come waits for all that may still come, too.
+    let accepting = entrance.now().newcomer();
     loop {
         tokio::select! {
             () = stop.accepting.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, entrance.clone(), stop.connections.clone()));
+                    let newcomer = entrance.now().newcomer();
+                    let closing = stop.connections.clone();
+                    connections.spawn(connection(stream, peer, newcomer, entrance.clone(), closing));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -66,15 +70,23 @@ pub async fn serve(listener: TcpListener, entrance: Entrance, stop: &Stop) -> io
         }
     }
     drop(listener);
+    drop(accepting);
     stop.connections.cancelled().await;
     connections.close();
     connections.wait().await;
     Ok(())
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, entrance: Entrance, closing: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    newcomer: Newcomer,
+    entrance: Entrance,
+    closing: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was not set");
     }
-    http1::serve(stream, Bytes::new(), Arc::new(Caller::at(peer)), entrance, closing).await;
+    http1::serve(stream, Bytes::new(), Arc::new(Caller { newcomer, ..Caller::at(peer) }), entrance, closing)
+        .await;
 }

@@ -7,6 +7,7 @@
 mod client;
 mod gate;
 mod gateway;
+mod manager;
 mod places;
 mod upstream;
 mod wire;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 pub(crate) use client::{Ask, Client, ask, get, post};
 pub(crate) use gate::Gate;
 pub(crate) use gateway::{Gateway, GatewayPlan};
+pub(crate) use manager::Manager;
 pub(crate) use places::{Babel, Unlistened, Unresponsive};
 pub(crate) use upstream::{Reply, Upstream};
 pub(crate) use wire::Answer;
