@@ -16,7 +16,7 @@ use super::body::{self, NotReceived, WholeBody};
 use super::caller::Caller;
 use super::execute::{Answer, Forward};
 use super::respond::{self, Rejection, Word};
-use super::{headers, pass};
+use super::{pass, trailers};
 use crate::clock;
 use crate::config::Route;
 use crate::ledger::{BACKGROUND_COMMIT_MAX, Claim, Known, Opened, Question, Terms, Unavailable, Waited};
@@ -49,14 +49,14 @@ impl Proxy {
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         let (policy, upstream) = (&route.policy, self.upstream_of(route)?);
-        let admissions = match admit::admit_both(policy, request.headers()) {
+        let admissions = match admit::admit_both(policy, request.headers(), caller) {
             Ok(admissions) => admissions,
             Err(rejection) => {
-                return self.refuse(route, rejection, request.map(pass::streamed), caller, line).await;
+                return self.refuse(route, rejection, pass::streamed(request), caller, line).await;
             }
         };
         if admissions.are_unkeyed() {
-            let request = request.map(pass::streamed);
+            let request = pass::streamed(request);
             return self.pass_marked(upstream, request, caller, Word::None, line).await;
         }
         let (parts, incoming) = request.into_parts();
@@ -65,8 +65,8 @@ impl Proxy {
                 Ok(body) => body,
                 Err(NotReceived::TooLarge { prefix, rest }) => {
                     let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
-                    let request =
-                        Request::from_parts(parts, RequestBody::streamed(prefix, rest, headers::trailers));
+                    let trailers = trailers::after(&parts.headers);
+                    let request = Request::from_parts(parts, RequestBody::streamed(prefix, rest, trailers));
                     return self.refuse(route, rejection, request, caller, line).await;
                 }
                 Err(NotReceived::Rejected(rejection)) => return Err(rejection),
@@ -84,7 +84,7 @@ impl Proxy {
                 return self.refuse(route, rejection, request, caller, line).await;
             }
         };
-        let question = self.question(route, &parts, &body, &keys, upstream);
+        let question = self.question(route, &parts, &body, caller, &keys, upstream);
         line.operates_on(question.key);
         let request = Arc::new(Request::from_parts(parts, body));
         self.ask_until_answered(route, Arc::new(question), request, caller, line).await
@@ -127,13 +127,14 @@ impl Proxy {
         route: &Route,
         parts: &Parts,
         body: &WholeBody,
+        caller: &Caller,
         keys: &Keys<'_>,
         upstream: &Upstream,
     ) -> Question {
         let policy = &route.policy;
         let hash_key = &self.settings.hash_key;
         let ask = |policy: &Policy, key: &IdempotencyKey| Question {
-            key: admit::storage_key(hash_key, &self.settings.namespace, policy, &parts.headers, key),
+            key: admit::storage_key(hash_key, &self.settings.namespace, policy, &parts.headers, caller, key),
             asked: Asked {
                 fingerprint: admit::fingerprint(hash_key, policy, parts, body),
                 earlier: None,

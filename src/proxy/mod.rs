@@ -16,6 +16,7 @@ mod caller;
 mod canonical;
 mod entrance;
 mod execute;
+mod forwarded;
 mod guard;
 mod headers;
 mod pass;
@@ -24,6 +25,9 @@ mod readings;
 mod respond;
 mod route;
 mod stream;
+mod trailers;
+mod turned_away;
+mod upgrade;
 mod wellformed;
 
 use std::sync::Arc;
@@ -42,9 +46,11 @@ use crate::upstream::Upstream;
 pub use answer::AnswerStream;
 pub use caller::{Caller, CallersName, Newcomer};
 pub use entrance::{Entrance, Settings, Shared};
+use headers::Stopped;
 use respond::About;
 pub use respond::{Rejection, Word};
 pub use route::{Routed, Router};
+pub use turned_away::TurnedAway;
 use wellformed::{check, is_beyond_guarding};
 
 /// One worker's road by one configuration: its own ledger handle and its own connections to the upstreams.
@@ -107,8 +113,9 @@ impl Proxy {
     ) -> Response<AnswerStream> {
         let exchange = self.shared.exchanges.token();
         let mut line = AccessLine::begin(&request, caller.address);
+        let takes_trailers = trailers::are_taken_by(request.headers(), request.version());
         let answer = match doubt {
-            Some(reason) => Err(self.what_is_wrong(request, reason, &mut line)),
+            Some(reason) => Err(self.what_is_wrong(request, reason, caller, &mut line)),
             None => self.take(request, caller, &mut line).await,
         };
         let mut response = answer.unwrap_or_else(|rejection| {
@@ -128,6 +135,9 @@ impl Proxy {
         if self.shared.leaving.load(Ordering::Acquire) || doubt.is_some() {
             respond::tell_to_leave(&mut response);
         }
+        if !takes_trailers {
+            trailers::unannounced(&mut response);
+        }
         line.finish(response.status());
         response.map(|body| body.holding(exchange))
     }
@@ -144,11 +154,17 @@ impl Proxy {
             return Err(Rejection::Draining);
         }
         let mut request = check(request)?;
-        if let Some(answer) = headers::count_hop(&mut request).map(respond::last_hop) {
-            return Ok(answer);
+        match headers::count_hop(&mut request) {
+            Ok(()) => {}
+            Err(Stopped::LastHop) => return Ok(respond::last_hop()),
+            Err(Stopped::BadCount) => {
+                return Err(Rejection::Malformed("Max-Forwards is no number"));
+            }
+            Err(Stopped::Loop) => return Err(Rejection::Loop),
+            Err(Stopped::Expectation) => return Err(Rejection::ExpectationUnknown),
         }
         match self.road(&request, line)? {
-            Road::Open(upstream) => self.pass(upstream, request.map(pass::streamed), caller, line).await,
+            Road::Open(upstream) => self.pass(upstream, pass::streamed(request), caller, line).await,
             Road::Guarded(route) => self.guard(route, request, caller, line).await,
         }
     }
@@ -158,11 +174,13 @@ impl Proxy {
         &self,
         request: Request<Incoming>,
         reason: &'static str,
+        caller: &Caller,
         line: &mut AccessLine,
     ) -> Rejection {
         if let Ok(request) = check(request)
             && let Ok(Road::Guarded(route)) = self.road(&request, line)
-            && let Err(rejection @ Rejection::KeyInvalid(_)) = admit::admit(&route.policy, request.headers())
+            && let Err(rejection @ Rejection::KeyInvalid(_)) =
+                admit::admit(&route.policy, request.headers(), caller)
         {
             return rejection;
         }

@@ -3,6 +3,8 @@
 mod before_the_claim;
 mod callers;
 mod durability;
+mod fields;
+mod flows;
 mod forwarding;
 mod intermediary;
 mod key_is_known;
@@ -16,3 +18,4 @@ mod several_gateways;
 mod store_down;
 mod streams;
 mod topologies;
+mod upgrades;
