@@ -44,7 +44,7 @@ use crate::telemetry::access::AccessLine;
 use crate::upstream::Upstream;
 
 pub use answer::AnswerStream;
-pub use caller::{Caller, CallersName};
+pub use caller::{Caller, CallersName, Newcomer};
 pub use entrance::{Entrance, Settings, Shared};
 use headers::Stopped;
 use respond::About;
@@ -77,6 +77,11 @@ impl Proxy {
         upstreams: Vec<Upstream>,
     ) -> Self {
         Self { shared, settings, ledger, upstreams: upstreams.into() }
+    }
+
+    /// For a connection that has just been accepted.
+    pub fn newcomer(&self) -> Newcomer {
+        Newcomer::among(&self.shared.newcomers)
     }
 
     /// What the configuration asks for by which it works.
@@ -127,8 +132,8 @@ impl Proxy {
             line.word(rejection.word().as_str());
             response
         });
-        if self.is_draining() || doubt.is_some() {
-            response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+        if self.shared.leaving.load(Ordering::Acquire) || doubt.is_some() {
+            respond::tell_to_leave(&mut response);
         }
         if !takes_trailers {
             trailers::unannounced(&mut response);
@@ -143,7 +148,9 @@ impl Proxy {
         caller: &Arc<Caller>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
-        if self.is_draining() {
+        // One that was let in is served once. HTTP/2 tells by GOAWAY which requests are the last (RFC 9113 §6.8).
+        let is_expected = caller.newcomer.asks() || request.version() == http::Version::HTTP_2;
+        if self.is_draining() && !is_expected {
             return Err(Rejection::Draining);
         }
         let mut request = check(request)?;

@@ -9,6 +9,7 @@ mod forwarding;
 mod intermediary;
 mod key_is_known;
 mod life;
+mod operation;
 mod paths;
 mod problem_documents;
 mod regressions;
