@@ -11,27 +11,8 @@ use crate::smuggling::{self, Case, Patience, Seen, Service};
 const CALLERS: usize = 8;
 const WAITS: Patience = Patience { wait: PATIENCE, linger: Duration::from_millis(10) };
 
-/// Cases that the gateway gets wrong so far.
-const WRONG_SO_FAR: &[&str] = &[
-    "host-with-a-wordy-port",
-    "host-with-a-signed-port",
-    "host-of-a-port-alone",
-    "host-with-a-wrong-address",
-    "target-absolute-of-another-scheme",
-    "target-absolute-with-a-bad-port",
-    "target-absolute-without-host-field",
-    "upgrade-to-h2c",
-    "upgrade-to-h2c-without-settings",
-    "upgrade-in-1-0",
-    "answer-length-of-a-list-of-the-same",
-    "answer-chunk-size-in-hex-notation",
-    "answer-chunk-size-of-a-word",
-    "answer-chunk-size-of-nothing",
-    "answer-chunk-size-below-nought",
-    "answer-chunk-size-beyond-64-bits",
-    "answer-switches-protocols-unasked",
-    "answer-101-without-upgrade",
-];
+/// Cases that the gateway gets wrong sometimes: 502 instead of 400 when a body breaks while it streams through.
+const WRONG_SO_FAR: &[&str] = &["chunk-extension-of-100-kilobytes", "trailer-that-is-a-request"];
 
 /// Where a case is played.
 #[derive(Clone, Copy, PartialEq, Eq)]
