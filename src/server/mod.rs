@@ -5,6 +5,7 @@
 
 mod framing;
 mod http1;
+mod interposed;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

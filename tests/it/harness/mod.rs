@@ -8,6 +8,7 @@ mod client;
 mod gate;
 mod gateway;
 mod places;
+mod service;
 mod upstream;
 mod wire;
 
@@ -17,6 +18,7 @@ pub(crate) use client::{Ask, Client, ask, get, post};
 pub(crate) use gate::Gate;
 pub(crate) use gateway::{Gateway, GatewayPlan};
 pub(crate) use places::{Babel, Unlistened, Unresponsive};
+pub(crate) use service::{Service, read_up_to};
 pub(crate) use upstream::{Reply, Upstream};
 pub(crate) use wire::Answer;
 
