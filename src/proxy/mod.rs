@@ -27,6 +27,7 @@ mod respond;
 mod route;
 mod stream;
 mod trailers;
+mod turned_away;
 mod upgrade;
 mod wellformed;
 
@@ -51,6 +52,7 @@ use headers::Stopped;
 use respond::About;
 pub use respond::{Rejection, Word};
 pub use route::{Routed, Router};
+pub use turned_away::TurnedAway;
 use wellformed::{check, is_beyond_guarding};
 
 /// One worker's road by one configuration: its own ledger handle and its own connections to the upstreams.
@@ -114,7 +116,7 @@ impl Proxy {
             aside.begin(&request);
         }
         let answer = match doubt {
-            Some(reason) => Err(self.what_is_wrong(request, reason, &mut line)),
+            Some(reason) => Err(self.what_is_wrong(request, reason, caller, &mut line)),
             None => self.take(request, caller, &mut line).await,
         };
         let mut response = answer.unwrap_or_else(|rejection| {
@@ -177,11 +179,13 @@ impl Proxy {
         &self,
         request: Request<Incoming>,
         reason: &'static str,
+        caller: &Caller,
         line: &mut AccessLine,
     ) -> Rejection {
         if let Ok(request) = check(request)
             && let Ok(Road::Guarded(route)) = self.road(&request, line)
-            && let Err(rejection @ Rejection::KeyInvalid(_)) = admit::admit(&route.policy, request.headers())
+            && let Err(rejection @ Rejection::KeyInvalid(_)) =
+                admit::admit(&route.policy, request.headers(), caller)
         {
             return rejection;
         }
