@@ -11,6 +11,7 @@
 
 mod admit;
 mod answer;
+mod aside;
 mod body;
 mod caller;
 mod canonical;
@@ -44,6 +45,7 @@ use crate::telemetry::access::AccessLine;
 use crate::upstream::Upstream;
 
 pub use answer::AnswerStream;
+pub use aside::{Aside, Unforeseen};
 pub use caller::{Caller, CallersName, Newcomer};
 pub use entrance::{Entrance, Settings, Shared};
 use headers::Stopped;
@@ -114,6 +116,10 @@ impl Proxy {
         let exchange = self.shared.exchanges.token();
         let mut line = AccessLine::begin(&request, caller.address);
         let takes_trailers = trailers::are_taken_by(request.headers(), request.version());
+        let aside = request.extensions().get::<Aside>().cloned();
+        if let Some(aside) = &aside {
+            aside.begin(&request);
+        }
         let answer = match doubt {
             Some(reason) => Err(self.what_is_wrong(request, reason, caller, &mut line)),
             None => self.take(request, caller, &mut line).await,
@@ -135,11 +141,17 @@ impl Proxy {
         if self.shared.leaving.load(Ordering::Acquire) || doubt.is_some() {
             respond::tell_to_leave(&mut response);
         }
+        if let Some(aside) = &aside {
+            aside.answered();
+        }
         if !takes_trailers {
             trailers::unannounced(&mut response);
         }
         line.finish(response.status());
-        response.map(|body| body.holding(exchange))
+        // A body of a length that was told has no chunks, and so no trailers.
+        let is_chunked = !response.headers().contains_key(header::CONTENT_LENGTH);
+        let beside = aside.filter(|_| takes_trailers && is_chunked);
+        response.map(|body| body.holding(exchange).ending_with_trailers(beside))
     }
 
     async fn take(

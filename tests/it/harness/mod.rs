@@ -10,6 +10,7 @@ mod gate;
 mod gateway;
 mod manager;
 mod places;
+mod service;
 mod upstream;
 mod wire;
 
@@ -21,6 +22,7 @@ pub(crate) use gate::Gate;
 pub(crate) use gateway::{Gateway, GatewayPlan};
 pub(crate) use manager::Manager;
 pub(crate) use places::{Babel, Unlistened, Unresponsive};
+pub(crate) use service::{Service, read_up_to};
 pub(crate) use upstream::{Reply, Upstream};
 pub(crate) use wire::Answer;
 

@@ -1,5 +1,6 @@
 //! The contract, situation by situation, held against the running gateway. Each row has a test of its name.
 
+mod asides;
 mod before_the_claim;
 mod callers;
 mod durability;
