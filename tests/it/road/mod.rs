@@ -10,6 +10,7 @@ mod intermediary;
 mod key_is_known;
 mod life;
 mod paths;
+mod paths_spelled;
 mod problem_documents;
 mod regressions;
 mod reload;
