@@ -12,6 +12,7 @@ mod key_is_known;
 mod life;
 mod operation;
 mod paths;
+mod paths_spelled;
 mod problem_documents;
 mod regressions;
 mod reload;
