@@ -5,6 +5,7 @@
 //! bytes between them). Everything here has a deadline, so that a gateway that hangs fails a test.
 
 mod client;
+mod duplex;
 mod frames;
 mod gate;
 mod gateway;
@@ -17,6 +18,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Ask, Client, ask, get, post};
+pub(crate) use duplex::{Echo, over_http2, rest};
 pub(crate) use frames::{CANCEL, FrameServer, Frames, HEADERS, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM};
 pub(crate) use gate::Gate;
 pub(crate) use gateway::{Gateway, GatewayPlan};
