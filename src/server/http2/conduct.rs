@@ -378,7 +378,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const TERMS: Terms = Terms {
         header_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_mins(1),
         write_timeout: Duration::from_secs(30),
         resets_max: 3,
     };

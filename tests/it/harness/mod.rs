@@ -4,7 +4,9 @@
 //! Read `gateway.rs` (the process), `upstream.rs` (who is protected), `client.rs` (who asks), `wire.rs` (the
 //! bytes between them). Everything here has a deadline, so that a gateway that hangs fails a test.
 
+pub(crate) mod certificates;
 mod client;
+pub(crate) mod frames;
 mod gate;
 mod gateway;
 mod places;
