@@ -62,10 +62,10 @@ impl Frame {
 }
 
 impl Frames {
-    /// Connects and says the preface, with no settings.
+    /// Connects and says the preface; answers are to be compressed without a table (`SETTINGS_HEADER_TABLE_SIZE` is 0).
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let mut frames = Self::silent(address);
-        frames.say(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
+        frames.say(&[PREFACE, &frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0])].concat());
         frames
     }
 
@@ -188,6 +188,8 @@ pub(crate) fn posting(stream: u32, path: &str, key: &str, body: &str) -> Vec<u8>
 
 /// The status that a header block begins with: an index of the static table, or a literal of digits.
 fn status(block: &[u8]) -> u16 {
+    // RFC 7541 §6.3: the first block may begin with the new size of the table.
+    let block = &block[block.iter().position(|byte| byte >> 5 != 1).unwrap()..];
     match block[0] {
         indexed @ 0x88..=0x8e => [200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)],
         0x08 | 0x18 | 0x48 => {
