@@ -11,6 +11,7 @@
 
 mod admit;
 mod answer;
+mod aside;
 mod body;
 mod caller;
 mod canonical;
@@ -44,7 +45,8 @@ use crate::telemetry::access::AccessLine;
 use crate::upstream::Upstream;
 
 pub use answer::AnswerStream;
-pub use caller::{Caller, CallersName};
+pub use aside::{Aside, Unforeseen};
+pub use caller::{Caller, CallersName, Newcomer};
 pub use entrance::{Entrance, Settings, Shared};
 use headers::Stopped;
 use respond::About;
@@ -79,6 +81,11 @@ impl Proxy {
         Self { shared, settings, ledger, upstreams: upstreams.into() }
     }
 
+    /// For a connection that has just been accepted.
+    pub fn newcomer(&self) -> Newcomer {
+        Newcomer::among(&self.shared.newcomers)
+    }
+
     /// What the configuration asks for by which it works.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -109,6 +116,10 @@ impl Proxy {
         let exchange = self.shared.exchanges.token();
         let mut line = AccessLine::begin(&request, caller.address);
         let takes_trailers = trailers::are_taken_by(request.headers(), request.version());
+        let aside = request.extensions().get::<Aside>().cloned();
+        if let Some(aside) = &aside {
+            aside.begin(&request);
+        }
         let answer = match doubt {
             Some(reason) => Err(self.what_is_wrong(request, reason, caller, &mut line)),
             None => self.take(request, caller, &mut line).await,
@@ -127,14 +138,20 @@ impl Proxy {
             line.word(rejection.word().as_str());
             response
         });
-        if self.is_draining() || doubt.is_some() {
-            response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+        if self.shared.leaving.load(Ordering::Acquire) || doubt.is_some() {
+            respond::tell_to_leave(&mut response);
+        }
+        if let Some(aside) = &aside {
+            aside.answered();
         }
         if !takes_trailers {
             trailers::unannounced(&mut response);
         }
         line.finish(response.status());
-        response.map(|body| body.holding(exchange))
+        // A body of a length that was told has no chunks, and so no trailers.
+        let is_chunked = !response.headers().contains_key(header::CONTENT_LENGTH);
+        let beside = aside.filter(|_| takes_trailers && is_chunked);
+        response.map(|body| body.holding(exchange).ending_with_trailers(beside))
     }
 
     async fn take(
@@ -143,7 +160,9 @@ impl Proxy {
         caller: &Arc<Caller>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
-        if self.is_draining() {
+        // One that was let in is served once. HTTP/2 tells by GOAWAY which requests are the last (RFC 9113 §6.8).
+        let is_expected = caller.newcomer.asks() || request.version() == http::Version::HTTP_2;
+        if self.is_draining() && !is_expected {
             return Err(Rejection::Draining);
         }
         let mut request = check(request)?;

@@ -166,6 +166,14 @@ impl Rejection {
     }
 }
 
+/// Says that no further request will be answered on the connection (RFC 9112 §9.6). After a change of protocol the
+/// field names that one, and there are no requests any more.
+pub(super) fn tell_to_leave<B>(response: &mut Response<B>) {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
 /// The first answer, as it was, with `word`.
 pub(super) fn delivered(mut saved: SavedResponse, word: Word) -> Response<AnswerStream> {
     let trailers = (!saved.trailers.is_empty()).then(|| headers::fields(&saved.trailers));
@@ -465,6 +473,7 @@ fn unreached_as_proxy_error(cause: NotSent) -> &'static str {
         NotSent::ConnectTimeout => "connection_timeout",
         NotSent::Tls => "tls_protocol_error",
         NotSent::ConnectionDead => "connection_terminated",
+        NotSent::Refused => "destination_unavailable",
     }
 }
 

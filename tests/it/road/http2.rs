@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::harness::frames::{
+use crate::harness::caller_frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Fate, Frames, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
     WHOLE, WINDOW_UPDATE, asking, block, frame, getting, posting,
 };

@@ -1,7 +1,7 @@
 //! HTTP/2 said frame by frame: what breaks RFC 9113 gets the error that its section names, and nothing of it reaches
 //! the upstream.
 
-use crate::harness::frames::{
+use crate::harness::caller_frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Fate, Frames, GOAWAY, HEADERS, PING, PREFACE, PRIORITY,
     PUSH_PROMISE, RST_STREAM, SETTINGS, WHOLE, WINDOW_UPDATE, asking, block, frame, getting, posting,
 };

@@ -1,9 +1,11 @@
 //! The contract, situation by situation, held against the running gateway. Each row has a test of its name.
 
+mod asides;
 mod before_the_claim;
 mod callers;
 mod durability;
 mod fields;
+mod flows;
 mod forwarding;
 mod http2;
 mod http2_frames;
@@ -11,6 +13,7 @@ mod intermediary;
 mod key_is_known;
 mod life;
 mod listener;
+mod operation;
 mod paths;
 mod problem_documents;
 mod regressions;
@@ -21,3 +24,5 @@ mod streams;
 mod tls;
 mod topologies;
 mod upgrades;
+mod upstream_http2;
+mod upstream_tls;
