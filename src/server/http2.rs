@@ -140,7 +140,8 @@ fn doubt<B>(request: &hyper::Request<B>, header_count_max: usize) -> Option<&'st
 
 fn log(fault: Fault, caller: &Caller, reception: &Reception) {
     let reason = match fault {
-        Fault::Idle => return,
+        // As with what h2 refuses by itself.
+        Fault::Idle | Fault::Malformed(_) => return,
         Fault::TakesBack => "it takes back more requests than server.resets_max",
         Fault::IdleFrames => "it sends frame after frame that serves no request",
         Fault::Unfinished => "it did not finish a frame or a head within server.header_timeout",

@@ -4,6 +4,8 @@
 //! Read `gateway.rs` (the process), `upstream.rs` (who is protected), `client.rs` (who asks), `wire.rs` (the
 //! bytes between them). Everything here has a deadline, so that a gateway that hangs fails a test.
 
+pub(crate) mod caller_frames;
+pub(crate) mod certificates;
 mod client;
 mod duplex;
 mod frames;
