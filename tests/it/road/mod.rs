@@ -4,6 +4,7 @@ mod before_the_claim;
 mod callers;
 mod durability;
 mod forwarding;
+mod intake;
 mod intermediary;
 mod key_is_known;
 mod life;
