@@ -2,27 +2,31 @@
 //! everyone.
 //!
 //! One thread per core, each with a runtime, connections to the upstreams and a store handle of its own;
-//! they share the listener, the ledger's memory and the routes. Read `gateway/drain.rs` for the end.
+//! they share the listener, the ledger's memory and the routes. Read `gateway/reload.rs` for another configuration
+//! while it runs, `gateway/drain.rs` for the end.
 
 mod backing;
+mod continuity;
 mod drain;
 pub mod online;
+mod operators;
+mod reload;
 mod sealing;
+mod signals;
+mod systemd;
 mod vetting;
 mod worker;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Probe, Readiness};
-use crate::config::{Config, risks};
+use crate::clock;
+use crate::config::{self, Config, risks};
 use crate::ledger::{self, Ledger};
 use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
@@ -32,8 +36,12 @@ use crate::upstream::{BadAddress, Trust, Upstream};
 
 use backing::Backing;
 pub use backing::{OpenError, open_transfer};
+use operators::Operators;
+use signals::{Signals, Told};
+pub use systemd::Sockets;
 pub use vetting::Refused;
 use vetting::Vetting;
+use worker::Worker;
 
 /// A gateway that takes requests.
 #[derive(Debug)]
@@ -46,7 +54,9 @@ pub struct Running {
     ledger: Ledger,
     stop: Stop,
     chores: TaskTracker,
-    workers: Vec<JoinHandle<()>>,
+    workers: Vec<Worker>,
+    /// Since when keys and fingerprints are made as they are now.
+    derives_since: Instant,
 }
 
 /// Why a gateway did not start, or did not end as it should.
@@ -55,6 +65,9 @@ pub enum GatewayError {
     /// The address is taken or not ours.
     #[error("listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// The sockets that the service manager passed are not what is wanted.
+    #[error("use the sockets that were passed")]
+    Sockets(#[source] io::Error),
     /// The store cannot be opened.
     #[error("open the store")]
     Store(#[from] OpenError),
@@ -75,29 +88,51 @@ pub enum GatewayError {
     Interrupted,
 }
 
-/// Runs a gateway until SIGTERM or SIGINT, then drains it.
+/// Runs a gateway until SIGTERM or SIGINT, then drains it. At each SIGHUP `file`, where there is one, is read again.
 ///
 /// Errors: it did not start, or a second signal ended it.
-pub async fn run(config: Config) -> Result<(), GatewayError> {
+pub async fn run(config: Config, file: Option<PathBuf>, sockets: Sockets) -> Result<(), GatewayError> {
     let mut signals = Signals::new().map_err(GatewayError::Worker)?;
-    let running = start(config).await?;
-    let name = signals.next_stop().await;
-    tracing::info!(signal = name, "stopping");
-    tokio::select! {
-        () = running.drain() => Ok(()),
-        name = signals.next_stop() => {
-            tracing::warn!(signal = name, "stopped at once by a second signal");
-            Err(GatewayError::Interrupted)
+    let mut running = start_on(config, sockets).await?;
+    systemd::ready(&format!("serving on {}", running.listen));
+    let watched = systemd::watch(running.workers.iter().map(|worker| worker.turns.clone()).collect());
+    let lived = async {
+        let name = loop {
+            match signals.next().await {
+                Told::Stop(name) => break name,
+                Told::Reload => running.reload(file.as_deref()).await,
+            }
+        };
+        tracing::info!(signal = name, "stopping");
+        systemd::stopping("finishing what is in flight");
+        tokio::select! {
+            () = running.drain() => Ok(()),
+            name = signals.next_stop() => {
+                tracing::warn!(signal = name, "stopped at once by a second signal");
+                Err(GatewayError::Interrupted)
+            }
         }
+    };
+    tokio::select! {
+        ended = lived => ended,
+        () = watched => Ok(()),
     }
 }
 
 /// Starts a gateway. When this returns, it takes requests; if its store is out of reach, guarded ones are
 /// refused until it is back.
 pub async fn start(config: Config) -> Result<Running, GatewayError> {
+    start_on(config, Sockets::default()).await
+}
+
+/// Starts a gateway on sockets that listen already, where there are any.
+async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayError> {
     let config = Arc::new(config);
-    let listener = bind(config.server.listen)?;
-    let admin = Operators::serve(&config)?;
+    let listener = match sockets.server {
+        Some(listener) => listener,
+        None => bind(config.server.listen)?,
+    };
+    let admin = Operators::serve(&config, sockets.admin)?;
     let upstreams = Upstreams::prepare(&config)?;
     let backing = Backing::open(&config.store).await?;
     let store = backing.handle()?;
@@ -119,6 +154,7 @@ pub async fn start(config: Config) -> Result<Running, GatewayError> {
         stop: Stop::default(),
         chores: TaskTracker::new(),
         workers: Vec::new(),
+        derives_since: clock::monotonic(),
     };
     running.chores.spawn({
         let ledger = ledger.clone();
@@ -201,7 +237,11 @@ impl Upstreams {
     }
 
     fn connect(&self, config: &Config) -> Result<Vec<Upstream>, BadAddress> {
-        config.upstreams.iter().map(|upstream| Upstream::new(upstream, &self.trust)).collect()
+        config.upstreams.iter().map(|upstream| self.connect_one(upstream)).collect()
+    }
+
+    fn connect_one(&self, config: &config::Upstream) -> Result<Upstream, BadAddress> {
+        Upstream::new(config, &self.trust)
     }
 }
 
@@ -218,92 +258,4 @@ fn settings(config: &Config) -> Settings {
 
 fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
     server::bind(address).map_err(|error| GatewayError::Listen(address, error))
-}
-
-/// The operators' listener: it answers from the first moment, before the store is open.
-#[derive(Debug)]
-struct Operators {
-    address: Option<SocketAddr>,
-    subject: Arc<OnceLock<(Arc<Shared>, Ledger)>>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Operators {
-    fn serve(config: &Config) -> Result<Self, GatewayError> {
-        let listener = bind_admin(config)?;
-        let operators = Self {
-            address: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
-            subject: Arc::default(),
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        };
-        if let Some(listener) = listener {
-            let subject = Arc::clone(&operators.subject);
-            let probe: Probe = Arc::new(move || readiness(subject.get()));
-            let stop = operators.stop.clone();
-            operators.tasks.spawn(async move {
-                if let Err(error) = admin::serve(listener, probe, stop).await {
-                    tracing::error!(%error, "the operators' listener failed");
-                }
-            });
-        }
-        Ok(operators)
-    }
-
-    fn report_on(&self, shared: Arc<Shared>, ledger: Ledger) {
-        self.subject.get_or_init(|| (shared, ledger));
-    }
-}
-
-fn readiness(subject: Option<&(Arc<Shared>, Ledger)>) -> Readiness {
-    match subject {
-        None => Readiness::Starting,
-        Some((shared, _)) if shared.draining.load(Ordering::Acquire) => Readiness::Draining,
-        Some((_, ledger)) if ledger.is_connected() => Readiness::Ready,
-        Some(_) => Readiness::StoreUnreachable,
-    }
-}
-
-fn bind_admin(config: &Config) -> Result<Option<TcpListener>, GatewayError> {
-    let admin = &config.admin;
-    match server::bind(admin.listen) {
-        Ok(listener) => Ok(Some(listener)),
-        Err(error) if admin.is_explicit => Err(GatewayError::Listen(admin.listen, error)),
-        Err(error) => {
-            let address = admin.listen;
-            tracing::warn!(%address, %error, "no listener for operators: its default address is taken");
-            Ok(None)
-        }
-    }
-}
-
-/// The signals that a gateway answers.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next_stop(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                // Left to itself it would end the process without a drain.
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP is ignored: a new configuration takes a restart");
-                }
-            }
-        }
-    }
 }

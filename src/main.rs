@@ -5,6 +5,7 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Check(args) => check(&args),
         Command::Serve(args) => match args.config() {
-            Ok(config) => finish(serve(config)),
+            Ok(config) => finish(serve(config, args.file().map(Path::to_owned))),
             Err(problems) => refuse(&problems),
         },
         Command::Store(StoreCommand::Migrate(args)) => migrate(&args),
@@ -69,10 +70,11 @@ fn migrate(args: &MigrateArgs) -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+fn serve(config: Config, file: Option<PathBuf>) -> Result<(), Box<dyn Error>> {
+    let sockets = gateway::Sockets::passed().map_err(gateway::GatewayError::Sockets)?;
     let _log = telemetry::log::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(gateway::run(config));
+    let ended = runtime.block_on(gateway::run(config, file, sockets));
     // What still hangs on a caller that does not close its side must not keep the process.
     runtime.shutdown_background();
     Ok(ended?)

@@ -87,6 +87,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("hyper_util", &["src/admin/", "src/cli/demo", "src/proxy/", "src/server/", "src/upstream/"]),
     ("ipnet", &["src/config/", "src/server/", "src/proxy/"]),
     ("jsonptr", &["src/config/terms.rs"]),
+    ("listenfd", &["src/gateway/systemd.rs"]),
     ("mimalloc", &["src/main.rs"]),
     ("postcard", &["src/store/codec/meta.rs"]),
     ("quick_cache", &["src/ledger/answers.rs"]),
@@ -95,6 +96,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("rustix", &["src/store/embedded/disk.rs"]),
     ("rustls", &["src/config/", "src/server/", "src/store/postgres/tls.rs", "src/upstream/"]),
     ("rustls_native_certs", &["src/store/postgres/tls.rs"]),
+    ("sd_notify", &["src/gateway/systemd.rs"]),
     ("serde", &["src/cli/demo", "src/proxy/canonical.rs", "src/store/codec/meta.rs"]),
     ("serde_json", &["src/cli/demo", "src/proxy/"]),
     ("sfv", &["src/protocol/key.rs"]),
@@ -157,7 +159,8 @@ const CHOOSES_STATUS: &[&str] = &["src/proxy/respond.rs", "src/admin/"];
 
 /// Where status codes are named to be recognised. The demo plays a service and its client, not the gateway.
 const RECOGNISES_STATUS: &[(&str, &str)] = &[
-    ("src/proxy/pass.rs", "SWITCHING_PROTOCOLS"),
+    ("src/proxy/headers.rs", "UPGRADE_REQUIRED"),
+    ("src/proxy/upgrade.rs", "SWITCHING_PROTOCOLS"),
     ("src/proxy/execute.rs", "SWITCHING_PROTOCOLS"),
     ("src/server/http1.rs", "SWITCHING_PROTOCOLS"),
     ("src/cli/demo", ""),

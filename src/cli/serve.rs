@@ -1,6 +1,6 @@
 //! `onceway serve`: from its arguments to a configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 
@@ -29,6 +29,11 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// The file that is read again at a SIGHUP.
+    pub fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// The configuration these arguments ask for.
     ///
     /// Errors: every problem of the file or of the arguments at once.

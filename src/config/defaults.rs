@@ -59,6 +59,7 @@ impl Default for Store {
             encryption_keys: Vec::new(),
             open_only: false,
             accept_unsealed: false,
+            accept_lost_keys: false,
             compression: Compression::Off,
             backup: None,
         }

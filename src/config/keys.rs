@@ -46,7 +46,7 @@ const fn word<T: Choice>(name: &'static str, default: &'static str, meaning: &'s
 }
 
 /// The tables of a file, with the keys of each: every table but `[upstreams.NAME]` by its own name.
-pub static TABLES: [(&str, Known); 8] = [
+pub static TABLES: [(&str, Known); 9] = [
     ("", [&ROOT, &[]]),
     ("server", [&SERVER, &[]]),
     ("admin", [&ADMIN, &[]]),
@@ -54,6 +54,7 @@ pub static TABLES: [(&str, Known); 8] = [
     ("upstreams.default", [&UPSTREAM, &[]]),
     ("policy", [&POLICY, &[]]),
     ("routes", [&ROUTE, &POLICY]),
+    ("policy.previous", [&PREVIOUS, &[]]),
     ("log", [&LOG, &[]]),
 ];
 
@@ -77,7 +78,7 @@ pub static ADMIN: [Key; 1] = [key(
 )];
 
 /// `[store]`
-pub static STORE: [Key; 13] = [
+pub static STORE: [Key; 14] = [
     key(
         "url",
         Shape::SecretText("a store such as \"file:./onceway-data\" or \"redis://127.0.0.1:6379/0\""),
@@ -138,6 +139,13 @@ pub static STORE: [Key; 13] = [
         "With encryption_key_file: whether records that are not sealed are read all the same, as after sealing \
          was switched on. Who can write to the store can then forge answers.",
     ),
+    key(
+        "accept_lost_keys",
+        Shape::Flag,
+        "false",
+        "Whether a configuration is taken under which outstanding keys would look new: they are made in another way, \
+         or their paths are no longer guarded.",
+    ),
     word::<Compression>(
         "compression",
         "\"off\"",
@@ -181,7 +189,7 @@ pub static ROUTE: [Key; 4] = [
 ];
 
 /// `[policy]` and `[[routes]]`
-pub static POLICY: [Key; 26] = [
+pub static POLICY: [Key; 27] = [
     key("methods", Shape::Texts("a method such as \"POST\""), "[\"POST\"]", "Methods that are guarded."),
     word::<KeyMode>(
         "key",
@@ -290,6 +298,40 @@ pub static POLICY: [Key; 26] = [
         "\"Idempotent-Replayed\"",
         "Header that marks a replay.",
     ),
+    key(
+        "previous",
+        Shape::Table,
+        "",
+        "How keys and fingerprints were made before, so that outstanding keys are found while their records last.",
+    ),
+];
+
+/// `previous`, in `[policy]` and `[[routes]]`
+pub static PREVIOUS: [Key; 5] = [
+    key(
+        "key_from",
+        Shape::Texts("\"header:NAME\" or \"json:/pointer\""),
+        "",
+        "Where a key was looked for. Left out: where it is now.",
+    ),
+    key(
+        "scope",
+        Shape::Texts("\"header:NAME\" such as \"header:Authorization\""),
+        "",
+        "What separated callers. Left out: what does now.",
+    ),
+    word::<ScopeMissing>(
+        "scope_missing",
+        "",
+        "Whether a request without a part of that scope was one of the anonymous or refused. Left out: as now.",
+    ),
+    key(
+        "fingerprint_headers",
+        Shape::Texts("a header name such as \"X-Tenant\""),
+        "",
+        "Headers that could not change between retries. Left out: those of now.",
+    ),
+    word::<FingerprintBody>("fingerprint_body", "", "How bodies were compared. Left out: as now."),
 ];
 
 /// `[log]`

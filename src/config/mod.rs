@@ -14,6 +14,7 @@ pub mod keys;
 mod load;
 mod pattern;
 mod place;
+mod previous;
 mod problem;
 mod record_keys;
 mod resolve;
@@ -74,6 +75,7 @@ pub struct Admin {
 
 /// Where records live.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the file, and none excludes another")]
 pub struct Store {
     /// Which store.
     pub url: StoreUrl,
@@ -98,6 +100,8 @@ pub struct Store {
     pub open_only: bool,
     /// Whether records that are not sealed are read where others are sealed.
     pub accept_unsealed: bool,
+    /// Whether a configuration is taken under which outstanding keys would look new.
+    pub accept_lost_keys: bool,
     /// What happens to large answer bodies before they are kept.
     pub compression: Compression,
     /// Where the embedded store's backups go, and how often.
@@ -123,7 +127,7 @@ pub struct Backup {
 }
 
 /// Which store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreUrl {
     /// `memory:`.
     Memory,

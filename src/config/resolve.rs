@@ -59,6 +59,7 @@ fn store(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Store {
         encryption_keys,
         open_only,
         accept_unsealed: section.flag(find, "accept_unsealed").unwrap_or(default.accept_unsealed),
+        accept_lost_keys: section.flag(find, "accept_lost_keys").unwrap_or(default.accept_lost_keys),
         compression: section.word(find, "compression").unwrap_or(default.compression),
         backup: backup(find, section),
     }

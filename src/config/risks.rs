@@ -122,6 +122,10 @@ fn of_policy(policy: &Policy) -> Vec<&'static str> {
             "unknown_ttl is shorter than ttl: an unknown outcome is forgotten before an answer would be, and a \
              retry then runs again",
         ),
+        (
+            policy.previous.as_ref().is_some_and(|previous| previous.scope != policy.scope),
+            "previous: while it stands, callers are told apart only as far as they were before, too",
+        ),
         (policy.ttl < HOUR, "ttl is shorter than 1h: a retry that comes later runs again"),
     ];
     chosen(choices)
@@ -193,6 +197,7 @@ mod tests {
             of(|policy| policy.on_store_error = OnStoreError::Forward),
             of(|policy| policy.fingerprint_body = FingerprintBody::Off),
             of(|policy| policy.unknown_ttl = 3600 * second),
+            of(|policy| policy.previous = Some(Box::new(Policy::default()))),
             of(|policy| policy.ttl = 3599 * second),
         ];
         for line in found {

@@ -7,10 +7,17 @@ use crate::protocol::policy::Policy;
 
 use super::keys;
 use super::pattern::{self, Taken};
+use super::previous::{self, Previous};
 use super::problem::{Unfit, Wrong};
 use super::section::{Findings, Section, nearest};
 use super::upstream::Named;
 use super::{PathCase, Route, defaults, terms};
+
+/// What routes inherit.
+struct Base {
+    policy: Policy,
+    previous: Option<Previous>,
+}
 
 /// Resolves every route. The result is whole only if no problem was pushed.
 pub(super) fn routes(
@@ -20,7 +27,10 @@ pub(super) fn routes(
     upstreams: &[Named],
 ) -> Vec<Route> {
     const NAME: &str = "routes";
-    let base = policy.map_or_else(Policy::default, |section| overlay(find, section, Policy::default()));
+    let base = Base {
+        policy: policy.map_or_else(Policy::default, |section| overlay(find, section, Policy::default())),
+        previous: policy.and_then(|section| previous::previous(find, section)),
+    };
     let Some(value) = root.value(NAME) else { return Vec::new() };
     let Some(array) = value.get_ref().as_array() else {
         root.refuse(find, NAME, Unfit::Expected("an array of tables: [[routes]]".to_owned()));
@@ -38,12 +48,14 @@ fn route<'t>(
     find: &mut Findings<'_>,
     value: &'t Spanned<DeValue<'t>>,
     path: String,
-    base: &Policy,
+    base: &Base,
     upstreams: &[Named],
     taken: &mut Taken,
 ) -> Option<Route> {
     let section = Section::open(find, value, path, [&keys::ROUTE, &keys::POLICY])?;
-    let policy = overlay(find, &section, base.clone());
+    let mut policy = overlay(find, &section, base.policy.clone());
+    let previous = previous::previous(find, &section).or_else(|| base.previous.clone());
+    policy.previous = previous.and_then(|previous| previous.of(&policy));
     let host = section.text(find, "host", pattern::host);
     let is_host_sound = host.is_some() || section.value("host").is_none();
     let path_case = section.word(find, "path_case").unwrap_or(PathCase::Sensitive);
@@ -129,5 +141,6 @@ fn overlay(find: &mut Findings<'_>, section: &Section<'_>, base: Policy) -> Poli
         replay_header: section
             .text(find, "replay_header", terms::replay_header)
             .unwrap_or(base.replay_header),
+        previous: None,
     }
 }

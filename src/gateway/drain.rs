@@ -16,6 +16,8 @@ impl Running {
     /// New connections are refused at once; a request on an open connection is told that the gateway is
     /// stopping. What is in flight is finished; when the time is up, the rest is recorded as unknown.
     pub async fn drain(self) {
+        self.shared.leaving.store(true, Ordering::Release);
+        tokio::time::sleep(self.config.server.stop_delay).await;
         let deadline = Instant::now() + self.config.server.drain_timeout;
         self.shared.draining.store(true, Ordering::Release);
         self.stop.accepting.cancel();
@@ -44,8 +46,9 @@ impl Running {
         self.admin.stop.cancel();
         self.admin.tasks.close();
         let workers = self.workers;
-        let ended =
-            tokio::task::spawn_blocking(move || workers.into_iter().all(|worker| worker.join().is_ok()));
+        let ended = tokio::task::spawn_blocking(move || {
+            workers.into_iter().all(|worker| worker.thread.join().is_ok())
+        });
         match timeout(FLUSH_MAX, ended).await {
             Ok(Ok(true)) => {}
             Ok(_) => tracing::error!("a worker panicked"),

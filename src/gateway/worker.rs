@@ -5,10 +5,49 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
+use tokio::sync::{mpsc, oneshot};
+
 use super::backing::Backing;
+use super::systemd::Turns;
 use super::{GatewayError, Running, Upstreams};
-use crate::proxy::{Entrance, Proxy};
+use crate::config::Config;
+use crate::proxy::{Entrance, Proxy, Settings};
 use crate::server;
+use crate::upstream::{BadAddress, Upstream};
+
+/// A worker at work.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) thread: JoinHandle<()>,
+    pub(super) turns: Turns,
+    changes: mpsc::UnboundedSender<Change>,
+}
+
+/// Another configuration, for one worker to go on with.
+#[derive(Debug)]
+struct Change {
+    config: Arc<Config>,
+    settings: Arc<Settings>,
+    upstreams: Upstreams,
+    done: oneshot::Sender<()>,
+}
+
+impl Worker {
+    /// Has the worker lead its next requests by another configuration; resolves when it does. One that has ended does
+    /// nothing more.
+    pub(super) fn change(
+        &self,
+        config: &Arc<Config>,
+        settings: &Arc<Settings>,
+        upstreams: &Upstreams,
+    ) -> oneshot::Receiver<()> {
+        let (done, is_done) = oneshot::channel();
+        let (config, settings) = (Arc::clone(config), Arc::clone(settings));
+        // A worker that has ended drops the change, and with it the sender.
+        drop(self.changes.send(Change { config, settings, upstreams: upstreams.clone(), done }));
+        is_done
+    }
+}
 
 /// Starts a worker on its share of the listener.
 pub(super) fn spawn(
@@ -17,7 +56,7 @@ pub(super) fn spawn(
     listener: &TcpListener,
     backing: &Arc<Backing>,
     upstreams: &Upstreams,
-) -> Result<JoinHandle<()>, GatewayError> {
+) -> Result<Worker, GatewayError> {
     let listener = listener.try_clone().map_err(GatewayError::Worker)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::Worker)?;
@@ -25,11 +64,18 @@ pub(super) fn spawn(
     let settings = Arc::clone(&running.settings);
     let (ledger, stop) = (running.ledger.clone(), running.stop.clone());
     let (backing, upstreams) = (Arc::clone(backing), upstreams.clone());
+    let turns = Turns::default();
+    let (changes, arriving) = mpsc::unbounded_channel();
+    let counted = turns.clone();
     let work = async move {
         let store = backing.handle().map_err(io::Error::other)?;
         let clients = upstreams.connect(&config).map_err(io::Error::other)?;
-        let proxy = Proxy::new(shared, settings, ledger.over(store), clients);
-        server::serve(listener, Entrance::to(proxy), &stop).await
+        let entrance = Entrance::to(Proxy::new(shared, settings, ledger.over(store), clients));
+        tokio::select! {
+            served = server::serve(listener, entrance.clone(), &stop) => served,
+            () = follow(arriving, &entrance, config) => Ok(()),
+            () = counted.count() => Ok(()),
+        }
     };
     let thread = Builder::new().name(format!("onceway-{number}"));
     let run = move || {
@@ -37,5 +83,41 @@ pub(super) fn spawn(
             tracing::error!(%error, "a worker failed");
         }
     };
-    thread.spawn(run).map_err(GatewayError::Worker)
+    let thread = thread.spawn(run).map_err(GatewayError::Worker)?;
+    Ok(Worker { thread, turns, changes })
+}
+
+/// Leads the entrance to each configuration that comes; never returns.
+async fn follow(mut arriving: mpsc::UnboundedReceiver<Change>, entrance: &Entrance, mut held: Arc<Config>) {
+    while let Some(Change { config, settings, upstreams, done }) = arriving.recv().await {
+        let now = entrance.now();
+        match kept_or_made(&held, &config, now.upstreams(), &upstreams) {
+            Ok(upstreams) => entrance.lead_to(now.by(settings, upstreams)),
+            // It was tried before any worker was told.
+            Err(error) => {
+                tracing::error!(%error, "a worker goes on with the old configuration");
+                continue;
+            }
+        }
+        held = config;
+        // Who asked may have gone on.
+        done.send(()).ok();
+    }
+    std::future::pending::<()>().await;
+}
+
+/// The upstreams of a new configuration: those that are as they were, with their connections; the others made anew.
+/// An old one ends with its last request.
+fn kept_or_made(
+    old: &Config,
+    new: &Config,
+    held: &[Upstream],
+    upstreams: &Upstreams,
+) -> Result<Vec<Upstream>, BadAddress> {
+    let kept = |config| old.upstreams.iter().zip(held).find(|(known, _)| *known == config);
+    let kept_or_made = |config| match kept(config) {
+        Some((_, upstream)) => Ok(upstream.clone()),
+        None => upstreams.connect_one(config),
+    };
+    new.upstreams.iter().map(kept_or_made).collect()
 }

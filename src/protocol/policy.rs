@@ -61,6 +61,9 @@ pub struct Policy {
     pub in_flight_status: u16,
     /// Header that marks a replay, lower case.
     pub replay_header: String,
+    /// The same route as it was before the way changed in which its keys and fingerprints are made; such a policy
+    /// wants no key and has no previous one itself.
+    pub previous: Option<Box<Policy>>,
 }
 
 /// Whether a key is wanted.
@@ -208,6 +211,7 @@ impl Default for Policy {
             mismatch_status: 422,
             in_flight_status: 409,
             replay_header: "idempotent-replayed".into(),
+            previous: None,
         }
     }
 }

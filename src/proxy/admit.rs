@@ -26,6 +26,63 @@ pub(super) enum Admission {
     InBody,
 }
 
+/// The same by the route as it is, and as it was before its keys were made in this way.
+#[derive(Debug)]
+pub(super) struct Admissions {
+    now: Admission,
+    earlier: Admission,
+}
+
+/// The key of a request, as it is found now, as it was found by a policy from before, or both.
+#[derive(Debug)]
+pub(super) enum Keys<'p> {
+    Now(IdempotencyKey),
+    Both(IdempotencyKey, &'p Policy, IdempotencyKey),
+    Earlier(&'p Policy, IdempotencyKey),
+}
+
+impl Admissions {
+    /// Whether there is no key, and none is wanted.
+    pub(super) fn are_unkeyed(&self) -> bool {
+        matches!((&self.now, &self.earlier), (Admission::Unkeyed, Admission::Unkeyed))
+    }
+}
+
+/// Looks for the key and the caller in the head of a request, in both ways where there are two.
+///
+/// What would have been refused before has no record from then.
+pub(super) fn admit_both(policy: &Policy, fields: &HeaderMap) -> Result<Admissions, Rejection> {
+    let earlier = policy.previous.as_deref().and_then(|previous| admit(previous, fields).ok());
+    let earlier = earlier.unwrap_or(Admission::Unkeyed);
+    let now = match admit(policy, fields) {
+        // The key may stand where it stood before.
+        Err(Rejection::KeyMissing) if !matches!(earlier, Admission::Unkeyed) => Admission::Unkeyed,
+        admitted => admitted?,
+    };
+    Ok(Admissions { now, earlier })
+}
+
+/// The keys of a request whose body is at hand; `None` when it carries none and none is wanted.
+pub(super) fn keys_with_body<'p>(
+    policy: &'p Policy,
+    admissions: Admissions,
+    body: &[u8],
+) -> Result<Option<Keys<'p>>, Rejection> {
+    let earlier = policy.previous.as_deref().and_then(|previous| {
+        let key = key_with_body(previous, admissions.earlier, body).ok().flatten();
+        key.map(|key| (previous, key))
+    });
+    match (key_with_body(policy, admissions.now, body), earlier) {
+        (Ok(Some(now)), Some((previous, earlier))) => Ok(Some(Keys::Both(now, previous, earlier))),
+        (Ok(Some(now)), None) => Ok(Some(Keys::Now(now))),
+        (Ok(None) | Err(Rejection::KeyMissing), Some((previous, key))) => {
+            Ok(Some(Keys::Earlier(previous, key)))
+        }
+        (Ok(None), None) => unkeyed(policy).map(|_| None),
+        (Err(rejection), _) => Err(rejection),
+    }
+}
+
 /// Looks for the key and the caller in the head of a request. The body has not been touched.
 pub(super) fn admit(policy: &Policy, fields: &HeaderMap) -> Result<Admission, Rejection> {
     let admission = key_in_head(policy, fields)?;

@@ -10,8 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::headers;
-use crate::upstream::{AnswerBody, Buffered, with_trailers};
+use crate::upstream::{AnswerBody, Buffered, Trailers, with_trailers};
 
 /// An answer's body on its way to the caller.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub struct AnswerStream {
 #[derive(Debug)]
 enum Source {
     Buffered(Buffered),
-    Passing(AnswerBody),
+    Passing(AnswerBody, Trailers),
     Pumped(mpsc::Receiver<Piece>),
 }
 
@@ -48,8 +47,8 @@ impl AnswerStream {
     }
 
     /// An upstream's body, passed through.
-    pub(super) fn passing(body: AnswerBody) -> Self {
-        Self { source: Source::Passing(body), exchange: None }
+    pub(super) fn passing(body: AnswerBody, trailers: Trailers) -> Self {
+        Self { source: Source::Passing(body, trailers), exchange: None }
     }
 
     /// A body that a task of its own reads from the upstream.
@@ -75,8 +74,8 @@ impl Body for AnswerStream {
             Source::Buffered(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
-            Source::Passing(body) => {
-                let passed = |frame| with_trailers(frame, headers::trailers);
+            Source::Passing(body, trailers) => {
+                let passed = |frame| with_trailers(frame, trailers);
                 Pin::new(body)
                     .poll_frame(cx)
                     .map(|frame| frame.map(|frame| frame.map(passed).map_err(Into::into)))
@@ -96,7 +95,7 @@ impl Body for AnswerStream {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Buffered(body) => body.is_end_stream(),
-            Source::Passing(body) => body.is_end_stream(),
+            Source::Passing(body, _) => body.is_end_stream(),
             Source::Pumped(_) => false,
         }
     }
@@ -104,7 +103,7 @@ impl Body for AnswerStream {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Buffered(body) => body.size_hint(),
-            Source::Passing(body) => body.size_hint(),
+            Source::Passing(body, _) => body.size_hint(),
             Source::Pumped(_) => SizeHint::default(),
         }
     }

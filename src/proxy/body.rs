@@ -11,6 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::respond::Rejection;
+use super::trailers;
 use crate::upstream::{Buffered, RequestBody};
 
 /// A request's body, whole.
@@ -18,6 +19,14 @@ use crate::upstream::{Buffered, RequestBody};
 pub(super) struct WholeBody {
     pub(super) data: Bytes,
     pub(super) trailers: Option<HeaderMap>,
+}
+
+impl WholeBody {
+    /// The trailers that travel on, if there are any, after a head of these fields.
+    pub(super) fn trailers_after(&self, head: &HeaderMap) -> Option<HeaderMap> {
+        let trailers = self.trailers.as_ref().map(|fields| trailers::after(head).of(fields));
+        trailers.filter(|fields| !fields.is_empty())
+    }
 }
 
 /// Why a body was not received.

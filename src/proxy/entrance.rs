@@ -36,7 +36,9 @@ pub struct Settings {
 /// What all workers share for as long as the gateway runs.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// Set when the gateway begins to stop.
+    /// Set when the gateway is told to stop: whoever asks whether it is ready hears no, requests are still taken.
+    pub leaving: AtomicBool,
+    /// Set when no more requests are taken.
     pub draining: AtomicBool,
     /// Every exchange under way: from the head of its request to the end of its answer and its record.
     pub exchanges: TaskTracker,

@@ -17,6 +17,7 @@ mod canonical;
 mod doubt;
 mod entrance;
 mod execute;
+mod forwarded;
 mod guard;
 mod headers;
 mod pass;
@@ -26,6 +27,8 @@ mod readings;
 mod respond;
 mod route;
 mod stream;
+mod trailers;
+mod upgrade;
 mod wellformed;
 
 use std::sync::Arc;
@@ -45,11 +48,11 @@ pub use answer::AnswerStream;
 pub use caller::{Caller, CallersName};
 pub use doubt::Doubt;
 pub use entrance::{Entrance, Settings, Shared};
+use headers::Stopped;
 pub use patience::{Alarm, Allowance};
 use respond::About;
 pub use respond::{Rejection, Word};
-use route::Routed;
-pub use route::Router;
+pub use route::{Routed, Router};
 use wellformed::{check, is_beyond_guarding};
 
 /// One worker's road by one configuration: its own ledger handle and its own connections to the upstreams.
@@ -107,6 +110,7 @@ impl Proxy {
     ) -> Response<AnswerStream> {
         let exchange = self.shared.exchanges.token();
         let mut line = AccessLine::begin(&request, caller.address);
+        let takes_trailers = trailers::are_taken_by(request.headers(), request.version());
         let answer = match doubt {
             Some(doubt) => Err(self.what_is_wrong(request, doubt, &mut line)),
             None => self.take(request, caller, &mut line).await,
@@ -128,6 +132,9 @@ impl Proxy {
         if self.is_draining() || doubt.is_some() {
             response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
         }
+        if !takes_trailers {
+            trailers::unannounced(&mut response);
+        }
         line.finish(response.status());
         response.map(|body| body.holding(exchange))
     }
@@ -142,11 +149,17 @@ impl Proxy {
             return Err(Rejection::Draining);
         }
         let mut request = check(request)?;
-        if let Some(answer) = headers::count_hop(&mut request).map(respond::last_hop) {
-            return Ok(answer);
+        match headers::count_hop(&mut request) {
+            Ok(()) => {}
+            Err(Stopped::LastHop) => return Ok(respond::last_hop()),
+            Err(Stopped::BadCount) => {
+                return Err(Rejection::Malformed("Max-Forwards is no number"));
+            }
+            Err(Stopped::Loop) => return Err(Rejection::Loop),
+            Err(Stopped::Expectation) => return Err(Rejection::ExpectationUnknown),
         }
         match self.road(&request, line)? {
-            Road::Open(upstream) => self.pass(upstream, request.map(pass::streamed), caller, line).await,
+            Road::Open(upstream) => self.pass(upstream, pass::streamed(request), caller, line).await,
             Road::Guarded(route) => self.guard(route, request, caller, line).await,
         }
     }

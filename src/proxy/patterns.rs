@@ -5,7 +5,6 @@
 //! contract allows. Must not know hosts or what a pattern stands for. Read `route.rs` after.
 
 use std::collections::HashMap;
-use std::str::Split;
 
 /// Patterns and what each stands for.
 #[derive(Clone, Debug)]
@@ -15,57 +14,62 @@ pub(super) struct Patterns<T> {
 
 #[derive(Clone, Debug)]
 struct Node<T> {
-    literal: HashMap<String, Node<T>>,
+    literal: HashMap<Vec<u8>, Node<T>>,
     parameter: Option<Box<Node<T>>>,
-    rest: Option<T>,
-    here: Option<T>,
+    rest: Vec<T>,
+    here: Vec<T>,
 }
 
-impl<T: Copy> Patterns<T> {
+impl<T> Patterns<T> {
     pub(super) fn new() -> Self {
         Self { root: Node::default() }
     }
 
-    /// Adds a pattern, unless one of the same shape stands there: parameter names do not matter.
-    pub(super) fn add(&mut self, pattern: &str, value: T) {
+    /// Adds a pattern. Where others of the same shape stand, they go before it: parameter names do not
+    /// matter.
+    pub(super) fn add(&mut self, pattern: &[u8], value: T) {
         let mut node = &mut self.root;
         for segment in segments(pattern) {
-            if segment.starts_with("{*") {
-                node.rest.get_or_insert(value);
+            if segment.starts_with(b"{*") {
+                node.rest.push(value);
                 return;
             }
-            node = if segment.starts_with('{') {
+            node = if segment.starts_with(b"{") {
                 node.parameter.get_or_insert_default()
             } else {
                 node.literal.entry(segment.to_owned()).or_default()
             };
         }
-        node.here.get_or_insert(value);
+        node.here.push(value);
     }
 
-    /// What the most specific pattern that matches `path` stands for.
-    pub(super) fn find(&self, path: &str) -> Option<T> {
-        path.starts_with('/').then(|| self.root.find(segments(path)))?
+    /// What the most specific pattern stands for that matches `path` and `accepts` it.
+    pub(super) fn find(&self, path: &[u8], accepts: impl Fn(&T) -> bool) -> Option<&T> {
+        path.starts_with(b"/").then(|| self.root.find(segments(path), &accepts))?
     }
 }
 
-impl<T: Copy> Node<T> {
-    fn find(&self, mut left: Split<'_, char>) -> Option<T> {
-        let Some(segment) = left.next() else { return self.here.or(self.rest) };
-        let deeper = |node: &Self| node.find(left.clone());
+impl<T> Node<T> {
+    fn find<'p, 'n, S>(&'n self, mut left: S, accepts: &impl Fn(&T) -> bool) -> Option<&'n T>
+    where
+        S: Iterator<Item = &'p [u8]> + Clone,
+    {
+        let first = |values: &'n [T]| values.iter().find(|value| accepts(value));
+        let Some(segment) = left.next() else { return first(&self.here).or_else(|| first(&self.rest)) };
+        let deeper = |node: &'n Self| node.find(left.clone(), accepts);
         let literal = self.literal.get(segment).and_then(deeper);
         let parameter = || self.parameter.as_deref().filter(|_| !segment.is_empty()).and_then(deeper);
-        literal.or_else(parameter).or(self.rest)
+        literal.or_else(parameter).or_else(|| first(&self.rest))
     }
 }
 
 impl<T> Default for Node<T> {
     fn default() -> Self {
-        Self { literal: HashMap::new(), parameter: None, rest: None, here: None }
+        Self { literal: HashMap::new(), parameter: None, rest: Vec::new(), here: Vec::new() }
     }
 }
 
 /// The segments of a path; the root has one, which is empty.
-fn segments(path: &str) -> Split<'_, char> {
-    path.strip_prefix('/').unwrap_or(path).split('/')
+pub(super) fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    path.strip_prefix(b"/").unwrap_or(path).split(|byte| *byte == b'/')
 }

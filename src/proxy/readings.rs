@@ -1,114 +1,96 @@
 //! The readings of a path: what upstreams are known to make of the same bytes.
 //!
 //! Pure. A path that reads in one way costs one look; only paths with something to read differently cost
-//! more. Must not know routes. Read `route.rs` after.
+//! more. Must not know routes. `readings/rules.rs` has the rules one by one, `docs/paths.md` the servers that
+//! take them; read `route.rs` after.
+
+mod rules;
 
 use std::collections::BTreeSet;
 
-/// Every reading of `path`, the literal one included.
+pub(super) use rules::{decoded, hex_in_upper_case};
+
+/// Readings of one path, and their bytes together. A path with more reads in too many ways to be told.
+const READINGS_MAX: usize = 256;
+const READINGS_BYTES_MAX: usize = 64 * 1024;
+
+/// How a look at the readings of a path ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// All were seen. These rules made a difference.
+    Whole(Rules),
+    /// The one who looks has seen enough.
+    Enough,
+    /// There are others, of which nothing is known: there are too many, or one leads to where only the
+    /// upstream knows what stands.
+    Unknown,
+}
+
+/// A set of rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rules(u32);
+
+/// Whether a path may have more than one reading. Most have not, and are told from others in one pass.
+pub(super) fn has_choices(path: &[u8]) -> bool {
+    let mut before = b'x';
+    for &byte in path {
+        let is_choice = match byte {
+            b'/' => before == b'/',
+            b'%' | b';' | b'\\' | b'+' | b'.' | b'(' => true,
+            _ => !byte.is_ascii_graphic(),
+        };
+        if is_choice {
+            return true;
+        }
+        before = byte;
+    }
+    before == b'/' && path.len() > 1
+}
+
+/// Shows every reading of `path` to `is_enough`, the literal one first, until that says so. Rules `spared` are
+/// left out where they may be.
 ///
-/// Each rule may or may not be applied by an upstream, in this order, so the readings are all that any
-/// subset of the rules makes: unreserved characters decoded, `%2f`, `%5c` and `\` as separators,
-/// `;parameters` dropped, slashes merged, dot segments resolved, a trailing slash dropped.
-///
-/// Source: RFC 3986 §6.2.2 for decoding, §5.2.4 for dot segments.
-pub(super) fn readings(path: &str) -> BTreeSet<String> {
-    let mut all = BTreeSet::from([path.to_owned()]);
-    if !has_choices(path) {
-        return all;
-    }
-    for rule in [
-        unreserved_decoded,
-        separators_decoded,
-        parameters_dropped,
-        slashes_merged,
-        dots_resolved,
-        trailing_slash_dropped,
-    ] {
-        let read: Vec<String> = all.iter().map(|path| rule(path)).collect();
-        all.extend(read);
-    }
-    all
-}
-
-fn has_choices(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    bytes.iter().any(|byte| matches!(byte, b'%' | b';' | b'\\'))
-        || path.contains("//")
-        || path.contains("/.")
-        || (bytes.len() > 1 && bytes.ends_with(b"/"))
-}
-
-fn unreserved_decoded(path: &str) -> String {
-    decoded(path, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
-}
-
-fn separators_decoded(path: &str) -> String {
-    decoded(path, |byte| matches!(byte, b'/' | b'\\')).replace('\\', "/")
-}
-
-/// Replaces `%XX` by the byte it stands for where `wanted` says so. Only ASCII is ever wanted.
-fn decoded(path: &str, wanted: fn(u8) -> bool) -> String {
-    let mut out = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(at) = rest.find('%') {
-        let (before, from) = rest.split_at(at);
-        out.push_str(before);
-        let code = from.get(1..3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match code {
-            Some(byte) if wanted(byte) => {
-                out.push(char::from(byte));
-                rest = from.get(3..).unwrap_or_default();
+/// An upstream may apply any of the rules, in any order, more than once where there are several servers in a
+/// row. So the readings are the smallest set that holds the path and is closed under every rule.
+pub(super) fn look(path: &[u8], spared: Rules, mut is_enough: impl FnMut(&[u8]) -> bool) -> Look {
+    let mut taken = Rules::default();
+    let mut bytes_left = READINGS_BYTES_MAX.saturating_sub(path.len());
+    let mut known = BTreeSet::from([path.to_vec()]);
+    let mut waiting = vec![path.to_vec()];
+    while let Some(reading) = waiting.pop() {
+        if is_enough(&reading) {
+            return Look::Enough;
+        }
+        if rules::is_beyond_telling(&reading) {
+            return Look::Unknown;
+        }
+        for (number, rule) in (0..).zip(rules::ALL) {
+            if spared.has(number) && rule.may_be_spared {
+                continue;
             }
-            Some(_) | None => {
-                out.push('%');
-                rest = from.get(1..).unwrap_or_default();
+            let Some(read) = (rule.apply)(&reading) else { continue };
+            taken = taken.with(number);
+            if known.contains(&read) {
+                continue;
             }
+            let Some(left) = bytes_left.checked_sub(read.len()).filter(|_| known.len() < READINGS_MAX) else {
+                return Look::Unknown;
+            };
+            bytes_left = left;
+            known.insert(read.clone());
+            waiting.push(read);
         }
     }
-    out.push_str(rest);
-    out
+    Look::Whole(taken)
 }
 
-fn parameters_dropped(path: &str) -> String {
-    let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
-    segments.collect::<Vec<_>>().join("/")
-}
-
-fn slashes_merged(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for character in path.chars() {
-        if character != '/' || !out.ends_with('/') {
-            out.push(character);
-        }
+impl Rules {
+    fn with(self, number: u32) -> Self {
+        Self(self.0 | 1 << number)
     }
-    out
-}
 
-fn dots_resolved(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        let is_last = segments.peek().is_none();
-        match segment {
-            "." | ".." => {
-                if segment == ".." {
-                    kept.pop();
-                }
-                if is_last {
-                    kept.push("");
-                }
-            }
-            _ => kept.push(segment),
-        }
-    }
-    format!("/{}", kept.join("/"))
-}
-
-fn trailing_slash_dropped(path: &str) -> String {
-    match path.strip_suffix('/') {
-        Some(shorter) if !shorter.is_empty() => shorter.to_owned(),
-        Some(_) | None => path.to_owned(),
+    fn has(self, number: u32) -> bool {
+        self.0 & 1 << number != 0
     }
 }
 
@@ -116,9 +98,38 @@ fn trailing_slash_dropped(path: &str) -> String {
 mod tests {
     use super::*;
 
+    fn reads_as(path: &str, wanted: &str) -> bool {
+        let is_wanted = |reading: &[u8]| reading == wanted.as_bytes();
+        has_choices(path.as_bytes()) && look(path.as_bytes(), Rules::default(), is_wanted) == Look::Enough
+    }
+
+    fn readings(path: &[u8]) -> (usize, Look) {
+        let mut seen = 0;
+        let look = look(path, Rules::default(), |_| {
+            seen += 1;
+            false
+        });
+        (seen, look)
+    }
+
     #[test]
     fn a_plain_path_has_one_reading() {
-        assert_eq!(readings("/payments/42").len(), 1);
+        for path in ["/", "/payments/42", "/a:b/@c/~d", "/orders/0d9c-77/refunds"] {
+            assert!(!has_choices(path.as_bytes()), "{path}");
+            assert_eq!(readings(path.as_bytes()).0, 1, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_without_choices_is_one_that_no_rule_changes() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..20_000 {
+            let mut path = vec![b'/'];
+            path.extend((0..random.usize(..12)).map(|_| *random.choice(b"/ab.;%2fe\\+(S)\x7f\x01").unwrap()));
+            let one = readings(&path).0 == 1;
+            assert!(has_choices(&path) || one, "seed {seed}: {}", path.escape_ascii());
+        }
     }
 
     #[test]
@@ -140,15 +151,60 @@ mod tests {
             "/payments/.",
             "/payments/x/..",
             "/.//%70ayments/;p",
+            "/%2570ayments",
+            "/%25252570ayments",
+            "/%%37%30ayments",
+            "/payments%3fx",
+            "/payments%23x",
+            "/payments%00.png",
+            "/payments%0a",
+            "/payments%20",
+            "/payments+",
+            "/payments.",
+            "/payments%3bx",
+            "/payments;x/y",
+            "/%u0070ayments",
+            "/%c1%b0ayments",
+            "/%e0%81%b0ayments",
+            "/%ef%bd%90ayments",
+            "/x%c0%af..%c0%afpayments",
+            "//host/payments",
+            "/\\host/payments",
+            "/payments.json",
+            "/payments.tar.gz",
+            "/index.php/payments",
+            "/(S(abc))/payments",
+            "/pay/(S(abc))ments",
         ] {
-            assert!(readings(spelling).contains("/payments"), "{spelling}: {:?}", readings(spelling));
+            assert!(reads_as(spelling, "/payments"), "{spelling}");
         }
     }
 
     #[test]
+    fn rules_apply_in_any_order() {
+        assert!(reads_as("/b//a//../payments", "/b/a/payments"), "dots, then slashes");
+        assert!(reads_as("/a//../payments", "/payments"), "slashes, then dots");
+        assert!(reads_as("/payments%3bx%2fy", "/payments"), "%3b decoded, %2f not");
+        assert!(reads_as("/x%2fy%5c..%5cpayments", "/payments"), "%5c decoded, %2f not");
+        assert!(reads_as("/payments.php/x", "/payments.php"), "what follows a script is its own matter");
+    }
+
+    #[test]
     fn a_broken_escape_stays_as_it_is() {
-        for path in ["/a%", "/a%2", "/a%zz", "/a%é"] {
-            assert!(readings(path).contains(path), "{path}");
+        for path in ["/a%", "/a%2", "/a%zz", "/a%+7"] {
+            assert!(reads_as(path, path), "{path}");
         }
+        assert!(!reads_as("/%+7", "/\u{7}"), "a sign is no digit");
+    }
+
+    #[test]
+    fn what_climbs_above_the_root_or_reads_in_too_many_ways_is_unknown() {
+        let climbing = ["/../a", "/a/../..", "/a/%2e%2e/..;/b", "/a%5c..%5c..%5cb", "//..", "/a%0a/b"];
+        let manifold = format!("/%{}41", "25".repeat(READINGS_MAX));
+        let long = format!("/{}/../b", "a".repeat(READINGS_BYTES_MAX));
+        for path in climbing.into_iter().chain([manifold.as_str(), long.as_str()]) {
+            assert_eq!(readings(path.as_bytes()).1, Look::Unknown, "{path}");
+        }
+        assert!(matches!(readings(b"/a/../b").1, Look::Whole(_)));
     }
 }

@@ -3,11 +3,13 @@
 //! Must not know keys or bodies. Read `readings.rs` before, `admit.rs` after.
 
 use std::collections::HashMap;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
 
 use crate::config::{PathCase, Route};
 
-use super::patterns::Patterns;
-use super::readings::readings;
+use super::patterns::{Patterns, segments};
+use super::readings::{Look, Rules, decoded, has_choices, hex_in_upper_case, look};
 
 /// The routes of a gateway, ready to be looked up.
 #[derive(Clone, Debug)]
@@ -27,23 +29,30 @@ pub enum Routed {
     Ambiguous,
 }
 
+/// The routes that a request to one host may take.
 #[derive(Clone, Debug)]
 struct Paths {
     patterns: Patterns<Found>,
+    routes: Vec<usize>,
     has_insensitive: bool,
+    /// Whether there is but one route, and it takes every path.
+    takes_all: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Found {
     route: usize,
-    path_case: PathCase,
+    /// The path must match this as it is written; `None` if its case does not count.
+    exact: Option<Arc<[u8]>>,
+    /// Rules that the pattern speaks against.
+    spared: Rules,
 }
 
 impl Router {
     /// Prepares the routes. Those of a host take precedence over the same pattern without a host.
     pub fn new(routes: &[Route]) -> Self {
         let hosts = routes.iter().filter_map(|route| route.host.as_deref());
-        let by_host = hosts.map(|host| (host.to_owned(), Paths::of(routes, Some(host)))).collect();
+        let by_host = hosts.map(|host| (bare_host(host), Paths::of(routes, Some(host)))).collect();
         Self { any_host: Paths::of(routes, None), by_host }
     }
 
@@ -51,78 +60,156 @@ impl Router {
     /// then does it matter that readings disagree.
     pub fn find(&self, host: Option<&str>, path: &str, guards: impl Fn(usize) -> bool) -> Routed {
         let paths = self.paths_of(host);
-        let literal = paths.find(path);
-        let mut is_ambiguous = false;
-        let mut guarded = literal.is_some_and(&guards);
-        for reading in readings(path) {
-            let found = paths.find(&reading);
-            is_ambiguous |= found != literal;
-            guarded |= found.is_some_and(&guards);
+        let found = paths.find(path.as_bytes());
+        if has_choices(path.as_bytes())
+            && !paths.takes_all
+            && paths.routes.iter().any(|route| guards(*route))
+            && paths.is_ambiguous(path.as_bytes(), found, guards)
+        {
+            return Routed::Ambiguous;
         }
-        match (is_ambiguous && guarded, literal) {
-            (true, _) => Routed::Ambiguous,
-            (false, Some(route)) => Routed::Route(route),
-            (false, None) => Routed::None,
-        }
+        found.map_or(Routed::None, |found| Routed::Route(found.route))
     }
 
     fn paths_of(&self, host: Option<&str>) -> &Paths {
         if self.by_host.is_empty() {
             return &self.any_host;
         }
-        let host = host.map(|host| bare_host(host).to_ascii_lowercase());
-        host.and_then(|host| self.by_host.get(&host)).unwrap_or(&self.any_host)
+        host.and_then(|host| self.by_host.get(&bare_host(host))).unwrap_or(&self.any_host)
     }
 }
 
 impl Paths {
     /// The routes that a request to `host` may take.
     fn of(routes: &[Route], host: Option<&str>) -> Self {
-        let mut paths = Self { patterns: Patterns::new(), has_insensitive: false };
-        if host.is_some() {
-            paths.add(routes, host);
-        }
-        paths.add(routes, None);
+        let own = |host: Option<&str>| {
+            let all = routes.iter().enumerate();
+            all.filter(move |(_, route)| route.host.as_deref() == host).collect::<Vec<_>>()
+        };
+        let (of_host, of_any) = (host.map(|host| own(Some(host))).unwrap_or_default(), own(None));
+        let all = || of_host.iter().chain(&of_any).map(|(index, route)| (*index, *route));
+        let mut paths = Self {
+            patterns: Patterns::new(),
+            routes: all().map(|(index, _)| index).collect(),
+            has_insensitive: all().any(|(_, route)| route.path_case == PathCase::Insensitive),
+            takes_all: of_host.len() + of_any.len() == 1
+                && all().all(|(_, route)| route.path.starts_with("/{*")),
+        };
+        paths.add(&of_host);
+        paths.add(&of_any);
         paths
     }
 
-    fn add(&mut self, routes: &[Route], host: Option<&str>) {
-        let own = || routes.iter().enumerate().filter(|(_, route)| route.host.as_deref() == host);
-        self.has_insensitive |= own().any(|(_, route)| route.path_case == PathCase::Insensitive);
-        let pattern = |route: &Route| match route.path_case {
-            PathCase::Sensitive => route.path.clone(),
-            PathCase::Insensitive => route.path.to_ascii_lowercase(),
-        };
-        for (index, route) in own() {
-            self.patterns.add(&pattern(route), Found { route: index, path_case: route.path_case });
+    fn add(&mut self, own: &[(usize, &Route)]) {
+        for (index, route) in own {
+            for form in forms(&route.path) {
+                self.add_form(*index, route, &form);
+            }
         }
         // "/orders/" means "/orders" too, unless another route claims it: else every request to such a path
         // would read in two ways.
-        for (index, route) in own() {
-            if let Some(shorter) = pattern(route).strip_suffix('/').filter(|path| !path.is_empty()) {
-                self.patterns.add(shorter, Found { route: index, path_case: route.path_case });
+        for (index, route) in own {
+            for form in forms(&route.path) {
+                if let Some(shorter) = form.strip_suffix(b"/").filter(|path| !path.is_empty()) {
+                    self.add_form(*index, route, shorter);
+                }
             }
         }
     }
 
-    fn find(&self, path: &str) -> Option<usize> {
-        if self.has_insensitive
-            && let Some(folded) = self.patterns.find(&path.to_ascii_lowercase())
-            && folded.path_case == PathCase::Insensitive
-        {
-            return Some(folded.route);
+    fn add_form(&mut self, index: usize, route: &Route, form: &[u8]) {
+        let exact = match route.path_case {
+            PathCase::Sensitive => Some(form.into()),
+            PathCase::Insensitive => None,
+        };
+        let found = Found { route: index, exact, spared: spared_by(&route.path) };
+        if self.has_insensitive {
+            self.patterns.add(&folded(form), found);
+        } else {
+            self.patterns.add(form, found);
         }
-        self.patterns.find(path).map(|found| found.route)
+    }
+
+    fn find(&self, path: &[u8]) -> Option<&Found> {
+        let upper;
+        let path = if path.contains(&b'%') {
+            upper = hex_in_upper_case(path);
+            &upper
+        } else {
+            path
+        };
+        if self.has_insensitive {
+            self.patterns.find(&folded(path), |found| found.takes_case_of(path))
+        } else {
+            self.patterns.find(path, |_| true)
+        }
+    }
+
+    /// Whether readings of the path lead to different routes, and one of them guards.
+    fn is_ambiguous(&self, path: &[u8], literal: Option<&Found>, guards: impl Fn(usize) -> bool) -> bool {
+        let spared = literal.map(|found| found.spared).unwrap_or_default();
+        let literal = literal.map(|found| found.route);
+        let is_guarded = literal.is_some_and(&guards);
+        let look = look(path, spared, |reading| {
+            let found = self.find(reading).map(|found| found.route);
+            found != literal && (is_guarded || found.is_some_and(&guards))
+        });
+        match look {
+            Look::Enough | Look::Unknown => true,
+            Look::Whole(_) => false,
+        }
     }
 }
 
-/// A host without its port and without the root's dot.
-fn bare_host(host: &str) -> &str {
+impl Found {
+    /// Whether the path is written as the pattern wants it, given that it matches when its case is left out.
+    fn takes_case_of(&self, path: &[u8]) -> bool {
+        let Some(pattern) = &self.exact else { return true };
+        segments(pattern)
+            .zip(segments(path))
+            .all(|(wanted, given)| wanted.starts_with(b"{") || wanted == given)
+    }
+}
+
+/// The ways to write a pattern in which nothing is left to read: as it stands, and decoded.
+fn forms(pattern: &str) -> Vec<Vec<u8>> {
+    let written = hex_in_upper_case(pattern.as_bytes());
+    let decoded = decoded(&written);
+    std::iter::once(written).chain(decoded).collect()
+}
+
+/// The rules that would change a pattern itself. It names a path that its upstream does not read so.
+fn spared_by(pattern: &str) -> Rules {
+    let segments: Vec<_> =
+        pattern.split('/').map(|segment| if segment.starts_with('{') { "x" } else { segment }).collect();
+    match look(segments.join("/").as_bytes(), Rules::default(), |_| false) {
+        Look::Whole(taken) => taken,
+        Look::Enough | Look::Unknown => Rules::default(),
+    }
+}
+
+/// A path without regard to case, as servers compare that know Unicode: "ſ" is an "s" to them.
+fn folded(path: &[u8]) -> Vec<u8> {
+    match std::str::from_utf8(path) {
+        Ok(text) if !text.is_ascii() => {
+            let text = text.replace('\u{130}', "i");
+            text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect::<String>().into()
+        }
+        Ok(_) | Err(_) => path.to_ascii_lowercase(),
+    }
+}
+
+/// A host without its port and without the root's dot, in the one way to write it.
+fn bare_host(host: &str) -> String {
     let host = match host.rfind(':') {
         Some(colon) if !host.ends_with(']') => host.get(..colon).unwrap_or(host),
         Some(_) | None => host,
     };
-    host.strip_suffix('.').unwrap_or(host)
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match address.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
+        Some(address) => format!("[{address}]"),
+        None => host.trim_end_matches('.').to_ascii_lowercase(),
+    }
 }
 
 #[cfg(test)]

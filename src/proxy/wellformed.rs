@@ -8,12 +8,14 @@ use http::header;
 use http::uri::Scheme;
 use http::{HeaderMap, Method, Request, Version};
 
-use super::headers;
 use super::respond::Rejection;
+use super::upgrade;
 
 /// Refuses what is not well-formed before anything is made of it.
 pub(super) fn check<B>(mut request: Request<B>) -> Result<Request<B>, Rejection> {
-    if request.method() == Method::CONNECT {
+    // A trace would show its sender, or a script in its sender's name, the fields that carry credentials
+    // (RFC 9110 §9.3.8), and those that gateways added.
+    if [Method::CONNECT, Method::TRACE].contains(request.method()) {
         return Err(Rejection::MethodNotSupported);
     }
     // Methods are case-sensitive (RFC 9110 §9.1), but some servers fold them, so a lower-case "post" could
@@ -42,7 +44,6 @@ pub(super) fn check<B>(mut request: Request<B>) -> Result<Request<B>, Rejection>
         };
         request.headers_mut().insert(header::HOST, host);
     }
-    check_expectation(&request)?;
     Ok(request)
 }
 
@@ -139,33 +140,16 @@ fn is_same_host(one: &str, other: &str, scheme: Option<&str>) -> bool {
     split(one) == split(other)
 }
 
-/// RFC 9110 §10.1.1: the gateway answers `100-continue` itself and can pass no expectation on, so one that it does
-/// not know would be taken as met in silence. HTTP/1.0 has none.
-fn check_expectation<B>(request: &Request<B>) -> Result<(), Rejection> {
-    let mut expectations = request.headers().get_all(header::EXPECT).iter();
-    let is_known = match (expectations.next(), expectations.next()) {
-        (None, _) => true,
-        (Some(expected), None) => expected.as_bytes().eq_ignore_ascii_case(b"100-continue"),
-        (Some(_), Some(_)) => false,
-    };
-    if is_known || request.version() == Version::HTTP_10 {
-        return Ok(());
-    }
-    Err(Rejection::ExpectationFailed)
-}
-
 /// Whether a request is of a kind that is never claimed: gRPC, and a change of protocol.
 ///
-/// `Upgrade: h2c` is no such change: some clients offer it with every first request, this gateway never
-/// takes it up, and RFC 9113 §3.1 has withdrawn it. A request is not left unguarded for it.
+/// `Upgrade: h2c` is no such change: some clients offer it with every first request, and this gateway never
+/// takes it up. A request is not left unguarded for it, nor for an offer in HTTP/1.0, which is none.
 pub(super) fn is_beyond_guarding<B>(request: &Request<B>) -> bool {
     let is_grpc = request
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"application/grpc"));
-    let upgrades = headers::upgrade_of(request.headers())
-        .is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"));
-    is_grpc || upgrades
+    is_grpc || upgrade::is_asked_for(request.headers(), request.version())
 }
 
 #[cfg(test)]
@@ -263,22 +247,6 @@ mod tests {
         ] {
             let request = Request::get("/").header(header::HOST, "h").header(header::CONNECTION, value);
             assert_eq!(check(request.body(()).unwrap()).is_ok(), is_right, "{value:?}");
-        }
-    }
-
-    #[test]
-    fn an_expectation_that_is_not_known_is_not_taken_as_met() {
-        let expecting = |values: &[&str], version| {
-            let mut request = Request::post("/").header(header::HOST, "h").version(version);
-            for value in values {
-                request = request.header(header::EXPECT, *value);
-            }
-            check(request.body(()).unwrap()).map(|_| ())
-        };
-        assert_eq!(expecting(&["100-Continue"], Version::HTTP_11), Ok(()));
-        assert_eq!(expecting(&["200-ok"], Version::HTTP_10), Ok(()));
-        for values in [&["200-ok"][..], &["100-continue, 200-ok"], &["100-continue", "100-continue"], &[""]] {
-            assert_eq!(expecting(values, Version::HTTP_11), Err(Rejection::ExpectationFailed), "{values:?}");
         }
     }
 }

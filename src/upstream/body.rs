@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -38,8 +38,21 @@ enum Source {
     Streamed { prefix: Bytes, rest: Incoming, trailers: Trailers },
 }
 
-/// What may travel on of a body's trailers.
-pub type Trailers = fn(&HeaderMap) -> HeaderMap;
+/// Which of a body's trailers travel on.
+#[derive(Clone, Debug)]
+pub struct Trailers {
+    /// Picks them, given those that end here.
+    pub pick: fn(&HeaderMap, &[HeaderName]) -> HeaderMap,
+    /// Fields that end here because the head says so.
+    pub ending: Vec<HeaderName>,
+}
+
+impl Trailers {
+    /// Those of `fields` that travel on.
+    pub fn of(&self, fields: &HeaderMap) -> HeaderMap {
+        (self.pick)(fields, &self.ending)
+    }
+}
 
 /// The body of an upstream's answer.
 pub type AnswerBody = Incoming;
@@ -48,6 +61,11 @@ impl Buffered {
     /// A body of `data`, and then `trailers` if there are any.
     pub fn new(data: Bytes, trailers: Option<HeaderMap>) -> Self {
         Self { data, trailers: trailers.filter(|fields| !fields.is_empty()) }
+    }
+
+    /// The trailers still to be sent.
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
     }
 
     /// The bytes still to be sent.
@@ -138,7 +156,7 @@ impl Body for RequestBody {
             }
             Source::Streamed { rest, trailers, .. } => Pin::new(rest)
                 .poll_frame(cx)
-                .map(|frame| frame.map(|frame| Ok(with_trailers(frame?, *trailers)))),
+                .map(|frame| frame.map(|frame| Ok(with_trailers(frame?, trailers)))),
         }
     }
 
@@ -159,9 +177,9 @@ impl Body for RequestBody {
 }
 
 /// The frame with what may travel on of its trailers, if it holds any.
-pub fn with_trailers(frame: Frame<Bytes>, trailers: Trailers) -> Frame<Bytes> {
+pub fn with_trailers(frame: Frame<Bytes>, trailers: &Trailers) -> Frame<Bytes> {
     match frame.into_trailers() {
-        Ok(fields) => Frame::trailers(trailers(&fields)),
+        Ok(fields) => Frame::trailers(trailers.of(&fields)),
         Err(frame) => frame,
     }
 }

@@ -85,7 +85,8 @@ impl Upstream {
         mut request: Request<RequestBody>,
         progress: &Progress,
     ) -> Result<Response<AnswerBody>, SendError> {
-        if !self.base_path.is_empty() {
+        // RFC 9112 §3.2.4: an asterisk is the server as a whole, below no path.
+        if !self.base_path.is_empty() && request.uri().path() != "*" {
             *request.uri_mut() = self.below_base(request.uri().path_and_query())?;
         }
         let Some(server) = self.servers.first() else {

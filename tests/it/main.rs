@@ -33,4 +33,6 @@ mod redis_topology;
 mod road;
 mod sealed;
 mod servers;
+mod spellings;
+mod twofold;
 mod upstream;

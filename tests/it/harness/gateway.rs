@@ -35,7 +35,7 @@ pub(crate) struct Gateway {
     reader: Option<JoinHandle<()>>,
     listen: SocketAddr,
     admin: SocketAddr,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl GatewayPlan {
@@ -155,31 +155,28 @@ impl GatewayPlan {
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     }
 
+    /// Starts it with its upstream and store on the command line, where it guards every path.
+    pub(crate) fn start_without_file(&self) -> Gateway {
+        let arguments =
+            ["serve", "--listen", "127.0.0.1:0", "--upstream", &self.upstream, "--store", &self.store];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_onceway"));
+        command.args(arguments).stdin(Stdio::null());
+        let mut gateway = running(command, TempDir::new().unwrap());
+        gateway.listen = gateway.told_address(" listen=");
+        gateway
+    }
+
     fn spawn(&self) -> Gateway {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("onceway.toml");
         std::fs::write(&file, self.text()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_onceway"))
-            .args(["serve", "--config"])
-            .arg(&file)
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Arc::<Mutex<String>>::default();
-        let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
-        let reader = thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                writeln!(kept.lock().unwrap(), "{line}").unwrap();
-            }
-        });
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        Gateway { child, log, reader: Some(reader), listen: nowhere, admin: nowhere, _dir: dir }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_onceway"));
+        command.args(["serve", "--config"]).arg(&file).stdin(Stdio::null());
+        running(command, dir)
     }
 
-    fn text(&self) -> String {
+    /// Its configuration file.
+    pub(crate) fn text(&self) -> String {
         // Ports are chosen by the system and told by the start-up line, so no two tests ever want the same.
         let mut text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\n\
@@ -198,6 +195,21 @@ impl GatewayPlan {
         write!(text, "[log]\nlevel = \"{}\"\n", self.log_level).unwrap();
         text
     }
+}
+
+/// Starts a command in a directory of its own, and keeps what it logs.
+fn running(mut command: Command, dir: TempDir) -> Gateway {
+    let mut child =
+        command.current_dir(dir.path()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let log = Arc::<Mutex<String>>::default();
+    let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
+    let reader = thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            writeln!(kept.lock().unwrap(), "{line}").unwrap();
+        }
+    });
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    Gateway { child, log, reader: Some(reader), listen: nowhere, admin: nowhere, dir }
 }
 
 impl Gateway {
@@ -235,6 +247,28 @@ impl Gateway {
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Gives it another file and has it read that. Answers whether the file was taken.
+    pub(crate) fn reload(&self, plan: &GatewayPlan) -> bool {
+        self.reload_text(&plan.text())
+    }
+
+    /// As [`Gateway::reload`], with a file of any text.
+    pub(crate) fn reload_text(&self, text: &str) -> bool {
+        const TAKEN: &str = "the new configuration holds";
+        const REFUSED: &str = "the old configuration stays";
+        let count = |words| self.log().matches(words).count();
+        let before = (count(TAKEN), count(REFUSED));
+        std::fs::write(self.dir.path().join("onceway.toml"), text).unwrap();
+        self.signal("HUP");
+        until("the file is taken or refused", || (count(TAKEN), count(REFUSED)) != before);
+        count(TAKEN) > before.0
+    }
+
+    /// Where it runs.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// Stops it in its tracks; its sockets stay open. [`Gateway::signal`] with `CONT` lets it go on.

@@ -3,6 +3,7 @@
 mod before_the_claim;
 mod callers;
 mod durability;
+mod fields;
 mod forwarding;
 mod intake;
 mod intermediary;
@@ -11,7 +12,9 @@ mod life;
 mod paths;
 mod problem_documents;
 mod regressions;
+mod reload;
 mod several_gateways;
 mod store_down;
 mod streams;
 mod topologies;
+mod upgrades;

@@ -1,0 +1,390 @@
+//! The rules by which upstreams read a path, one function each. `None` says that nothing was to change.
+//!
+//! Pure, over bytes: a decoded path need not be text. Must not know which of them apply together; that is
+//! `../readings.rs`. Which servers take which is told in `docs/paths.md`.
+
+/// One thing that an upstream may do to a path before it looks for the path's handler.
+pub(super) struct Rule {
+    pub(super) apply: fn(&[u8]) -> Option<Vec<u8>>,
+    /// Whether it is left out for a route whose own pattern it would change: such a pattern says that the
+    /// upstream does not take the rule. Not so for what nearly every server does.
+    pub(super) may_be_spared: bool,
+}
+
+/// All rules.
+pub(super) const ALL: [Rule; 25] = [
+    always(decoded_but_slashes),
+    always(decoded),
+    always(slashes_decoded),
+    always(unreserved_decoded),
+    always(dots_decoded),
+    always(backslashes_turned),
+    always(parameters_dropped),
+    always(last_parameters_dropped),
+    always(slashes_merged),
+    always(dots_resolved),
+    always(trailing_slash_dropped),
+    unless_named(cut_at_semicolon),
+    unless_named(cut_at_query),
+    unless_named(first_line),
+    unless_named(segments_trimmed),
+    unless_named(plus_as_blank),
+    unless_named(percent_u_decoded),
+    unless_named(overlong_shortened),
+    unless_named(look_alikes_fitted),
+    unless_named(authority_dropped),
+    unless_named(script_dropped),
+    unless_named(cut_after_script),
+    unless_named(marker_dropped),
+    unless_named(extension_dropped),
+    unless_named(extensions_dropped),
+];
+
+const fn always(apply: fn(&[u8]) -> Option<Vec<u8>>) -> Rule {
+    Rule { apply, may_be_spared: false }
+}
+
+const fn unless_named(apply: fn(&[u8]) -> Option<Vec<u8>>) -> Rule {
+    Rule { apply, may_be_spared: true }
+}
+
+/// Whether a path leads where only the upstream knows what stands: above the root by its dot segments, or
+/// anew from the root after the end of a line, for a pattern that looks at each line.
+pub(super) fn is_beyond_telling(path: &[u8]) -> bool {
+    climbs(path) || path.windows(2).any(|two| matches!(two, [b'\r' | b'\n', b'/']))
+}
+
+fn climbs(path: &[u8]) -> bool {
+    let mut depth = 0_usize;
+    for segment in segments(path).skip(1) {
+        match segment {
+            b".." if depth == 0 => return true,
+            b".." => depth -= 1,
+            b"." => {}
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
+/// The path with the digits of its escapes in upper case, which all servers read alike (RFC 3986 §6.2.2.1).
+pub(in crate::proxy) fn hex_in_upper_case(path: &[u8]) -> Vec<u8> {
+    let mut out = path.to_vec();
+    let mut at = 0;
+    while at < out.len() {
+        match out.get_mut(at..at + 3) {
+            Some(escape) if escape_at(escape).is_some() => {
+                escape.make_ascii_uppercase();
+                at += 3;
+            }
+            Some(_) | None => at += 1,
+        }
+    }
+    out
+}
+
+/// RFC 3986 §2.1, except for the slash: it may be kept as part of a segment.
+fn decoded_but_slashes(path: &[u8]) -> Option<Vec<u8>> {
+    decoded_where(path, |byte| byte != b'/')
+}
+
+/// Every escape decoded, once. What was escaped twice is decoded when the rule is applied again, as it is by
+/// servers in a row.
+pub(in crate::proxy) fn decoded(path: &[u8]) -> Option<Vec<u8>> {
+    decoded_where(path, |_| true)
+}
+
+/// Slashes alone, for those who look for segments first.
+fn slashes_decoded(path: &[u8]) -> Option<Vec<u8>> {
+    decoded_where(path, |byte| matches!(byte, b'/' | b'\\'))
+}
+
+/// RFC 3986 §6.2.2.2: what need not have been encoded.
+fn unreserved_decoded(path: &[u8]) -> Option<Vec<u8>> {
+    decoded_where(path, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
+}
+
+/// Dots alone, as browsers and URL classes look for dot segments.
+fn dots_decoded(path: &[u8]) -> Option<Vec<u8>> {
+    decoded_where(path, |byte| byte == b'.')
+}
+
+fn decoded_where(path: &[u8], wanted: fn(u8) -> bool) -> Option<Vec<u8>> {
+    if !path.contains(&b'%') {
+        return None;
+    }
+    let mut out = Vec::with_capacity(path.len());
+    let mut left = path;
+    while let Some((first, rest)) = left.split_first() {
+        let escaped = escape_at(left).filter(|byte| wanted(*byte));
+        out.push(escaped.unwrap_or(*first));
+        left = if escaped.is_some() { left.get(3..).unwrap_or_default() } else { rest };
+    }
+    changed(path, out)
+}
+
+/// The byte that the escape at the start of `text` stands for.
+fn escape_at(text: &[u8]) -> Option<u8> {
+    match text {
+        [b'%', high, low, ..] => Some(hex_digit(*high)? << 4 | hex_digit(*low)?),
+        _ => None,
+    }
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+fn backslashes_turned(path: &[u8]) -> Option<Vec<u8>> {
+    replaced(path, b'\\', b'/')
+}
+
+/// RFC 3986 §3.3: what follows a semicolon in a segment may be a parameter of the segment.
+fn parameters_dropped(path: &[u8]) -> Option<Vec<u8>> {
+    each_segment(path, b';', |segment| before_first(segment, |byte| byte == b';'))
+}
+
+/// RFC 1808 §2.4.6 knew parameters only at the end of a path.
+fn last_parameters_dropped(path: &[u8]) -> Option<Vec<u8>> {
+    let from = path.iter().rposition(|byte| *byte == b'/').unwrap_or_default();
+    let end = path.get(from..)?.iter().position(|byte| *byte == b';')?;
+    path.get(..from + end).map(<[u8]>::to_vec)
+}
+
+fn slashes_merged(path: &[u8]) -> Option<Vec<u8>> {
+    let mut out = path.to_vec();
+    out.dedup_by(|next, before| *next == b'/' && *before == b'/');
+    changed(path, out)
+}
+
+/// RFC 3986 §5.2.4.
+fn dots_resolved(path: &[u8]) -> Option<Vec<u8>> {
+    if !segments(path).any(|segment| matches!(segment, b"." | b"..")) {
+        return None;
+    }
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut left = segments(path).skip(1).peekable();
+    while let Some(segment) = left.next() {
+        match segment {
+            b"." | b".." => {
+                if segment == b".." {
+                    kept.pop();
+                }
+                if left.peek().is_none() {
+                    kept.push(b"");
+                }
+            }
+            _ => kept.push(segment),
+        }
+    }
+    changed(path, rooted(&kept.join(&b'/')))
+}
+
+fn trailing_slash_dropped(path: &[u8]) -> Option<Vec<u8>> {
+    path.strip_suffix(b"/").filter(|shorter| !shorter.is_empty()).map(<[u8]>::to_vec)
+}
+
+/// Servers that take a semicolon for the beginning of the query.
+fn cut_at_semicolon(path: &[u8]) -> Option<Vec<u8>> {
+    changed(path, before_first(path, |byte| byte == b';').to_vec())
+}
+
+/// Servers that decode first and look for the query or a fragment after.
+fn cut_at_query(path: &[u8]) -> Option<Vec<u8>> {
+    changed(path, before_first(path, |byte| matches!(byte, b'?' | b'#')).to_vec())
+}
+
+/// Strings that end with a NUL, and patterns whose end is the end of a line.
+fn first_line(path: &[u8]) -> Option<Vec<u8>> {
+    changed(path, before_first(path, is_line_end).to_vec())
+}
+
+fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\0' | b'\r' | b'\n')
+}
+
+/// Blanks around segments, and dots after them, which the names of files on Windows do not have.
+fn segments_trimmed(path: &[u8]) -> Option<Vec<u8>> {
+    let is_blank = |byte: &u8| *byte <= b' ' || *byte == 0x7f;
+    if !path.iter().any(|byte| is_blank(byte) || *byte == b'.') {
+        return None;
+    }
+    let trimmed = segments(path).map(|segment| {
+        let from = segment.iter().position(|byte| !is_blank(byte)).unwrap_or(segment.len());
+        let until = segment.iter().rposition(|byte| !is_blank(byte)).map_or(from, |last| last + 1);
+        let segment = segment.get(from..until).unwrap_or_default();
+        match segment.iter().rposition(|byte| !is_blank(byte) && *byte != b'.') {
+            Some(last) => segment.get(..=last).unwrap_or_default(),
+            None => segment,
+        }
+    });
+    changed(path, trimmed.collect::<Vec<_>>().join(&b'/'))
+}
+
+/// Servers that decode a path as if it were a form.
+fn plus_as_blank(path: &[u8]) -> Option<Vec<u8>> {
+    replaced(path, b'+', b' ')
+}
+
+/// `%uXXXX`, as scripts and servers of Microsoft escape.
+fn percent_u_decoded(path: &[u8]) -> Option<Vec<u8>> {
+    rewritten(path, |text| match *text {
+        [b'%', b'u' | b'U', a, b, c, d, ..] => {
+            let high = hex_digit(a)? << 4 | hex_digit(b)?;
+            let low = hex_digit(c)? << 4 | hex_digit(d)?;
+            let character = char::from_u32(u32::from(high) << 8 | u32::from(low))?;
+            Some((character, 6))
+        }
+        _ => None,
+    })
+}
+
+/// UTF-8 in more bytes than it takes, as decoders once took it that do not check.
+fn overlong_shortened(path: &[u8]) -> Option<Vec<u8>> {
+    rewritten(path, |text| {
+        let (middle, last, length) = match *text {
+            [lead @ (0xc0 | 0xc1), last, ..] => (lead & 1, last, 2),
+            [0xe0, middle @ (0x80 | 0x81), last, ..] => (middle & 1, last, 3),
+            [0xf0, 0x80, middle @ (0x80 | 0x81), last, ..] => (middle & 1, last, 4),
+            _ => return None,
+        };
+        matches!(last, 0x80..=0xbf).then(|| (char::from(middle << 6 | (last & 0x3f)), length))
+    })
+}
+
+/// What the code pages of Windows make of characters that they do not have.
+fn look_alikes_fitted(path: &[u8]) -> Option<Vec<u8>> {
+    rewritten(path, |text| match *text {
+        // Fullwidth forms, U+FF01 to U+FF5E.
+        [0xef, 0xbc, last @ 0x81..=0xbf, ..] => Some((char::from(last - 0x60), 3)),
+        [0xef, 0xbd, last @ 0x80..=0x9e, ..] => Some((char::from(last - 0x20), 3)),
+        // The slashes of fractions and of division; the signs of yen and won, and of set difference.
+        [0xe2, 0x81, 0x84, ..] | [0xe2, 0x88, 0x95, ..] => Some(('/', 3)),
+        [0xe2, 0x82, 0xa9, ..] | [0xe2, 0x88, 0x96, ..] => Some(('\\', 3)),
+        [0xc2, 0xa5, ..] => Some(('\\', 2)),
+        _ => None,
+    })
+}
+
+/// Puts characters in the place of longer forms: `form` tells which one `text` starts with, and its length.
+fn rewritten(path: &[u8], form: fn(&[u8]) -> Option<(char, usize)>) -> Option<Vec<u8>> {
+    if !path.iter().any(|byte| *byte == b'%' || !byte.is_ascii()) {
+        return None;
+    }
+    let mut out = Vec::with_capacity(path.len());
+    let mut left = path;
+    while let Some((first, rest)) = left.split_first() {
+        if let Some((character, length)) = form(left) {
+            out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            left = left.get(length..).unwrap_or_default();
+        } else {
+            out.push(*first);
+            left = rest;
+        }
+    }
+    changed(path, out)
+}
+
+/// RFC 3986 §4.2: resolved as a reference, a path with two slashes in front begins with an authority.
+fn authority_dropped(path: &[u8]) -> Option<Vec<u8>> {
+    let after = path.strip_prefix(b"//")?;
+    let from = after.iter().position(|byte| *byte != b'/').unwrap_or(after.len());
+    let authority = after.get(from..).unwrap_or_default();
+    let path_from = authority.iter().position(|byte| *byte == b'/').unwrap_or(authority.len());
+    Some(rooted(authority.get(path_from + 1..).unwrap_or_default()))
+}
+
+/// A script in front that hands the rest of the path to its router, such as `/index.php/payments`.
+fn script_dropped(path: &[u8]) -> Option<Vec<u8>> {
+    let (from, until) = script(path)?;
+    Some([path.get(..from).unwrap_or_default(), path.get(until + 1..).unwrap_or_default()].concat())
+}
+
+/// A script is run whatever follows its name.
+fn cut_after_script(path: &[u8]) -> Option<Vec<u8>> {
+    script(path).map(|(_, until)| path.get(..until).unwrap_or_default().to_vec())
+}
+
+/// Where the first segment begins and ends that names a script and is not the last.
+fn script(path: &[u8]) -> Option<(usize, usize)> {
+    const EXTENSIONS: [&[u8]; 13] = [
+        b"asax", b"ashx", b"asmx", b"asp", b"aspx", b"cfm", b"cgi", b"fcgi", b"jsp", b"php", b"pl", b"py",
+        b"svc",
+    ];
+    if !path.contains(&b'.') {
+        return None;
+    }
+    let mut from = 0;
+    for segment in segments(path) {
+        let until = from + segment.len();
+        let extension = segment.rsplit(|byte| *byte == b'.').next().filter(|part| part.len() < segment.len());
+        let is_script = extension
+            .is_some_and(|extension| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension)));
+        if is_script {
+            return (until < path.len()).then_some((from, until));
+        }
+        from = until + 1;
+    }
+    None
+}
+
+/// A session that ASP.NET keeps in the path instead of in a cookie: `/(S(…))`.
+fn marker_dropped(path: &[u8]) -> Option<Vec<u8>> {
+    let begins = |four: &[u8]| matches!(four, [b'/', b'(', letter, b'('] if letter.is_ascii_alphabetic());
+    let from = path.windows(4).position(begins)?;
+    let (before, marker) = path.split_at(from);
+    let length = marker.windows(2).position(|two| two == b"))")? + 2;
+    let read = [before, marker.get(length..).unwrap_or_default()].concat();
+    Some(if read.starts_with(b"/") { read } else { rooted(&read) })
+}
+
+/// A format asked for by the end of a path, such as `/payments.json`.
+fn extension_dropped(path: &[u8]) -> Option<Vec<u8>> {
+    let (stem_end, _) = dots_in_last_segment(path)?;
+    path.get(..stem_end).map(<[u8]>::to_vec)
+}
+
+fn extensions_dropped(path: &[u8]) -> Option<Vec<u8>> {
+    let (_, stem_end) = dots_in_last_segment(path)?;
+    path.get(..stem_end).map(<[u8]>::to_vec)
+}
+
+/// Where the last and the first dot stand that end the name of the last segment.
+fn dots_in_last_segment(path: &[u8]) -> Option<(usize, usize)> {
+    let from = path.iter().rposition(|byte| *byte == b'/')? + 1;
+    let segment = path.get(from..)?;
+    let name = segment.iter().position(|byte| *byte != b'.')?;
+    let is_dot = |byte: &u8| *byte == b'.';
+    let last = segment.iter().rposition(is_dot).filter(|at| *at > name)?;
+    let first = segment.iter().skip(name).position(is_dot)? + name;
+    Some((from + last, from + first))
+}
+
+fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/')
+}
+
+fn each_segment(path: &[u8], sign: u8, read: fn(&[u8]) -> &[u8]) -> Option<Vec<u8>> {
+    path.contains(&sign).then(|| segments(path).map(read).collect::<Vec<_>>().join(&b'/'))
+}
+
+fn before_first(text: &[u8], ends: fn(u8) -> bool) -> &[u8] {
+    text.split(|byte| ends(*byte)).next().unwrap_or_default()
+}
+
+fn replaced(path: &[u8], sign: u8, by: u8) -> Option<Vec<u8>> {
+    path.contains(&sign).then(|| path.iter().map(|byte| if *byte == sign { by } else { *byte }).collect())
+}
+
+fn rooted(path: &[u8]) -> Vec<u8> {
+    [b"/", path].concat()
+}
+
+fn changed(path: &[u8], read: Vec<u8>) -> Option<Vec<u8>> {
+    (read != path).then_some(read)
+}
