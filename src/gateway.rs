@@ -31,7 +31,7 @@ use crate::ledger::{self, Ledger};
 use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
 use crate::proxy::{Router, Settings, Shared};
-use crate::server::{self, Stop};
+use crate::server::{self, BadTls, Reception, Stop};
 use crate::upstream::{BadAddress, Trust, Upstream};
 
 use backing::Backing;
@@ -51,6 +51,7 @@ pub struct Running {
     config: Arc<Config>,
     shared: Arc<Shared>,
     settings: Arc<Settings>,
+    reception: Arc<Reception>,
     ledger: Ledger,
     stop: Stop,
     chores: TaskTracker,
@@ -65,6 +66,9 @@ pub enum GatewayError {
     /// The address is taken or not ours.
     #[error("listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// The certificates for callers cannot be used.
+    #[error("prepare TLS")]
+    Tls(#[from] BadTls),
     /// The sockets that the service manager passed are not what is wanted.
     #[error("use the sockets that were passed")]
     Sockets(#[source] io::Error),
@@ -128,6 +132,8 @@ pub async fn start(config: Config) -> Result<Running, GatewayError> {
 /// Starts a gateway on sockets that listen already, where there are any.
 async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayError> {
     let config = Arc::new(config);
+    server::raise_descriptors(config.server.connections_max);
+    let reception = Arc::new(Reception::of(&config.server)?);
     let listener = match sockets.server {
         Some(listener) => listener,
         None => bind(config.server.listen)?,
@@ -149,6 +155,7 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         admin,
         config: Arc::clone(&config),
         settings: Arc::new(settings(&config)),
+        reception,
         shared,
         ledger: ledger.clone(),
         stop: Stop::default(),

@@ -90,10 +90,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("listenfd", &["src/gateway/systemd.rs"]),
     ("mimalloc", &["src/main.rs"]),
     ("postcard", &["src/store/codec/meta.rs"]),
+    ("proxy_header", &["src/server/proxy_protocol.rs"]),
     ("quick_cache", &["src/ledger/answers.rs"]),
     ("redb", &["src/store/embedded.rs", "src/store/embedded/"]),
     ("redis", &["src/store/redis.rs", "src/store/redis/"]),
-    ("rustix", &["src/store/embedded/disk.rs"]),
+    ("rustix", &["src/server/limits.rs", "src/store/embedded/disk.rs"]),
     ("rustls", &["src/config/", "src/server/", "src/store/postgres/tls.rs", "src/upstream/"]),
     ("rustls_native_certs", &["src/store/postgres/tls.rs"]),
     ("sd_notify", &["src/gateway/systemd.rs"]),
@@ -119,7 +120,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("tokio_postgres", &["src/store/postgres.rs", "src/store/postgres/"]),
-    ("tokio_rustls", &["src/store/postgres/tls.rs"]),
+    ("tokio_rustls", &["src/server/tls.rs", "src/store/postgres/tls.rs"]),
     (
         "tokio_util",
         &[
@@ -150,12 +151,13 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["src/config/terms.rs", "src/telemetry/log.rs"]),
     ("url", &["src/cli/demo", "src/config/address.rs"]),
     ("uuid", &["src/cli/demo", "src/ledger/", "src/migration/", "src/proxy/respond.rs", "src/telemetry/"]),
+    ("x509_parser", &["src/server/tls.rs"]),
     ("zeroize", &["src/config/", "src/store/codec/seal.rs"]),
     ("zstd", &["src/store/codec/compress.rs"]),
 ];
 
 /// Where status codes are chosen.
-const CHOOSES_STATUS: &[&str] = &["src/proxy/respond.rs", "src/admin/"];
+const CHOOSES_STATUS: &[&str] = &["src/proxy/respond.rs", "src/proxy/turned_away.rs", "src/admin/"];
 
 /// Where status codes are named to be recognised. The demo plays a service and its client, not the gateway.
 const RECOGNISES_STATUS: &[(&str, &str)] = &[

@@ -81,6 +81,7 @@ fn of_policy(policy: &Policy) -> Vec<&'static str> {
     let is_scoped_by = |name: &str| {
         policy.scope.iter().any(|source| match source {
             ScopeSource::Header(header) => header == name,
+            ScopeSource::ClientCertificate => false,
         })
     };
     let choices = [

@@ -13,6 +13,7 @@ use super::continuity::{self, Loss};
 use super::{Running, Upstreams, settings, systemd};
 use crate::clock;
 use crate::config::{self, Config, ConfigProblems};
+use crate::server::{Acceptor, BadTls};
 use crate::upstream::BadAddress;
 
 /// How long a worker may take to go on with another configuration before that is told.
@@ -36,6 +37,8 @@ pub(super) enum NotReloaded {
     Losses(Vec<Loss>),
     #[error("prepare the upstreams")]
     Upstream(#[from] BadAddress),
+    #[error("prepare TLS")]
+    Tls(#[from] BadTls),
     #[error("read the system's certificates, which https upstreams need")]
     Trust(#[source] std::io::Error),
 }
@@ -65,6 +68,7 @@ impl Running {
         let (config, losses) = reading.await.map_err(NotReloaded::Panicked)??;
         let upstreams = Upstreams { trust: Upstreams::trust(&config).map_err(NotReloaded::Trust)? };
         upstreams.connect(&config)?;
+        let acceptor = Acceptor::of(&config.server)?;
         let settings = Arc::new(settings(&config));
         let config = Arc::new(config);
         let changes: Vec<_> =
@@ -74,6 +78,7 @@ impl Running {
                 tracing::warn!("a worker has not taken the new configuration yet");
             }
         }
+        self.reception.show(acceptor);
         if !continuity::is_alike(&self.config, &config) {
             self.derives_since = now;
         }
@@ -154,6 +159,7 @@ fn tell_refusal(error: &NotReloaded) {
         | NotReloaded::Panicked(_)
         | NotReloaded::TakesARestart(_)
         | NotReloaded::Upstream(_)
+        | NotReloaded::Tls(_)
         | NotReloaded::Trust(_) => {}
     }
     let error: &dyn std::error::Error = error;

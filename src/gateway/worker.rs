@@ -63,6 +63,7 @@ pub(super) fn spawn(
     let (config, shared) = (Arc::clone(&running.config), Arc::clone(&running.shared));
     let settings = Arc::clone(&running.settings);
     let (ledger, stop) = (running.ledger.clone(), running.stop.clone());
+    let reception = Arc::clone(&running.reception);
     let (backing, upstreams) = (Arc::clone(backing), upstreams.clone());
     let turns = Turns::default();
     let (changes, arriving) = mpsc::unbounded_channel();
@@ -72,7 +73,7 @@ pub(super) fn spawn(
         let clients = upstreams.connect(&config).map_err(io::Error::other)?;
         let entrance = Entrance::to(Proxy::new(shared, settings, ledger.over(store), clients));
         tokio::select! {
-            served = server::serve(listener, entrance.clone(), &stop) => served,
+            served = server::serve(listener, entrance.clone(), reception, &stop) => served,
             () = follow(arriving, &entrance, config) => Ok(()),
             () = counted.count() => Ok(()),
         }

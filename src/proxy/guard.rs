@@ -49,7 +49,7 @@ impl Proxy {
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         let (policy, upstream) = (&route.policy, self.upstream_of(route)?);
-        let admissions = match admit::admit_both(policy, request.headers()) {
+        let admissions = match admit::admit_both(policy, request.headers(), caller) {
             Ok(admissions) => admissions,
             Err(rejection) => {
                 return self.refuse(route, rejection, pass::streamed(request), caller, line).await;
@@ -84,7 +84,7 @@ impl Proxy {
                 return self.refuse(route, rejection, request, caller, line).await;
             }
         };
-        let question = self.question(route, &parts, &body, &keys, upstream);
+        let question = self.question(route, &parts, &body, caller, &keys, upstream);
         line.operates_on(question.key);
         let request = Arc::new(Request::from_parts(parts, body));
         self.ask_until_answered(route, Arc::new(question), request, caller, line).await
@@ -127,13 +127,14 @@ impl Proxy {
         route: &Route,
         parts: &Parts,
         body: &WholeBody,
+        caller: &Caller,
         keys: &Keys<'_>,
         upstream: &Upstream,
     ) -> Question {
         let policy = &route.policy;
         let hash_key = &self.settings.hash_key;
         let ask = |policy: &Policy, key: &IdempotencyKey| Question {
-            key: admit::storage_key(hash_key, &self.settings.namespace, policy, &parts.headers, key),
+            key: admit::storage_key(hash_key, &self.settings.namespace, policy, &parts.headers, caller, key),
             asked: Asked {
                 fingerprint: admit::fingerprint(hash_key, policy, parts, body),
                 earlier: None,

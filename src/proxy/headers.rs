@@ -140,13 +140,12 @@ fn hops_here(fields: &HeaderMap) -> usize {
 
 /// Whether `Connection` names `field`.
 pub(super) fn is_named_in_connection(fields: &HeaderMap, field: &str) -> bool {
-    connection_options(fields).any(|option| option.eq_ignore_ascii_case(field))
+    connection_options(fields).any(|option| option.eq_ignore_ascii_case(field.as_bytes()))
 }
 
 /// The fields that `Connection` names and that end here.
 pub(super) fn named_in_connection(fields: &HeaderMap) -> Vec<HeaderName> {
-    let named =
-        connection_options(fields).filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok());
+    let named = connection_options(fields).filter_map(|option| HeaderName::from_bytes(option).ok());
     named.filter(|name| !is_for_all(name)).collect()
 }
 
@@ -164,7 +163,9 @@ fn end_to_end(fields: &HeaderMap, ends: impl Fn(&HeaderName) -> bool) -> HeaderM
     let named = named_in_connection(fields);
     let mut kept = HeaderMap::with_capacity(fields.len() + 8);
     for (name, value) in fields {
-        if !is_hop_by_hop(name) && !ends(name) && !named.contains(name) && name != header::TRAILER {
+        let is_kept =
+            !is_hop_by_hop(name) && !ends(name) && !named.contains(name) && !is_disguised(name, fields);
+        if is_kept && name != header::TRAILER {
             kept.append(name, value.clone());
         }
     }
@@ -203,6 +204,22 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
+/// Whether a field is another one to a server that takes an underscore for a hyphen, as those do that hand fields on
+/// as variables (RFC 3875 §4.1.18): one that is made anew or ends here, or one that stands beside it.
+fn is_disguised(name: &HeaderName, fields: &HeaderMap) -> bool {
+    if !name.as_str().contains('_') {
+        return false;
+    }
+    let read_as = name.as_str().replace('_', "-");
+    let Ok(read_as) = HeaderName::from_bytes(read_as.as_bytes()) else { return false };
+    is_hop_by_hop(&read_as) || is_for_all(&read_as) || is_ours(&read_as) || fields.contains_key(&read_as)
+}
+
+/// Fields that this gateway reads or writes by itself.
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "idempotency-key" | "idempotency-status" | "max-forwards" | "trailer" | "expect")
+}
+
 /// Fields that are meant for all recipients, whatever `Connection` says of them. RFC 9110 §7.6.1 forbids to name
 /// such a field there; a caller that does would have the upstream see another request than was looked at here,
 /// or take away what a load balancer before this gateway put there.
@@ -226,11 +243,11 @@ fn is_for_all(name: &HeaderName) -> bool {
         )
 }
 
-/// The options of all `Connection` lines. `close` and `keep-alive` are among them and name no field that
-/// matters.
-fn connection_options(fields: &HeaderMap) -> impl Iterator<Item = &str> {
-    let lines = fields.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|option| !option.is_empty())
+/// The options of all `Connection` lines, whatever bytes stand beside them. `close` and `keep-alive` are among them
+/// and name no field that matters.
+fn connection_options(fields: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = fields.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+    lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// Whether `TE` takes trailers.
@@ -329,6 +346,28 @@ mod tests {
         }
         assert_eq!(kept["x-forwarded-for"], "198.51.100.1, 192.0.2.1");
         assert!(!kept.contains_key("x-own"));
+    }
+
+    #[test]
+    fn a_field_that_reads_as_another_where_underscores_are_hyphens_ends_here() {
+        let lines = [
+            ("x_forwarded_for", "198.51.100.1"),
+            ("content_length", "5"),
+            ("transfer_encoding", "chunked"),
+            ("x_account", "eve"),
+            ("x-account", "alice"),
+            ("api_key", "1"),
+        ];
+        let kept = forwarded(&lines, Version::HTTP_11);
+        let names: Vec<_> = kept.keys().map(HeaderName::as_str).take(2).collect();
+        assert_eq!(names, ["x-account", "api_key"]);
+    }
+
+    #[test]
+    fn options_are_read_whatever_bytes_stand_beside_them() {
+        let mut given = fields(&[("x-own", "1")]);
+        given.insert(header::CONNECTION, HeaderValue::from_bytes(b"\xc3\xa9, X-Own").unwrap());
+        assert!(end_to_end(&given, |_| false).is_empty());
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod respond;
 mod route;
 mod stream;
 mod trailers;
+mod turned_away;
 mod upgrade;
 mod wellformed;
 
@@ -49,10 +50,11 @@ pub use caller::{Caller, CallersName};
 pub use doubt::Doubt;
 pub use entrance::{Entrance, Settings, Shared};
 use headers::Stopped;
-pub use patience::{Alarm, Allowance};
+pub use patience::{Allowance, Timer};
 use respond::About;
 pub use respond::{Rejection, Word};
 pub use route::{Routed, Router};
+pub use turned_away::TurnedAway;
 use wellformed::{check, is_beyond_guarding};
 
 /// One worker's road by one configuration: its own ledger handle and its own connections to the upstreams.
@@ -112,7 +114,7 @@ impl Proxy {
         let mut line = AccessLine::begin(&request, caller.address);
         let takes_trailers = trailers::are_taken_by(request.headers(), request.version());
         let answer = match doubt {
-            Some(doubt) => Err(self.what_is_wrong(request, doubt, &mut line)),
+            Some(doubt) => Err(self.what_is_wrong(request, doubt, caller, &mut line)),
             None => self.take(request, caller, &mut line).await,
         };
         let mut response = answer.unwrap_or_else(|rejection| {
@@ -165,11 +167,18 @@ impl Proxy {
     }
 
     /// The rejection of a request that is in doubt: that of its key, if that is what is wrong.
-    fn what_is_wrong(&self, request: Request<Incoming>, doubt: Doubt, line: &mut AccessLine) -> Rejection {
+    fn what_is_wrong(
+        &self,
+        request: Request<Incoming>,
+        doubt: Doubt,
+        caller: &Caller,
+        line: &mut AccessLine,
+    ) -> Rejection {
         if matches!(doubt, Doubt::Malformed(_))
             && let Ok(request) = check(request)
             && let Ok(Road::Guarded(route)) = self.road(&request, line)
-            && let Err(rejection @ Rejection::KeyInvalid(_)) = admit::admit(&route.policy, request.headers())
+            && let Err(rejection @ Rejection::KeyInvalid(_)) =
+                admit::admit(&route.policy, request.headers(), caller)
         {
             return rejection;
         }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 /// A timer that is set anew at almost no cost: it rings late rather than be moved, and is then set to the time that
 /// holds.
 #[derive(Debug, Default)]
-pub struct Alarm(Option<Pin<Box<Sleep>>>);
+pub struct Timer(Option<Pin<Box<Sleep>>>);
 
 /// The time for which somebody is still waited for.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ pub struct Allowance {
     rate_min: u64,
 }
 
-impl Alarm {
+impl Timer {
     /// Ready when `deadline` has come. Each call names the deadline that holds.
     pub fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
@@ -94,14 +94,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_alarm_rings_at_the_deadline_named_last() {
-        let (mut alarm, began) = (Alarm::default(), Instant::now());
+    async fn a_timer_rings_at_the_deadline_named_last() {
+        let (mut timer, began) = (Timer::default(), Instant::now());
         for deadline in [10, 30, 20] {
             let deadline = began + deadline * SECOND;
-            let is_early = std::future::poll_fn(|cx| Poll::Ready(alarm.poll(deadline, cx).is_ready())).await;
+            let is_early = std::future::poll_fn(|cx| Poll::Ready(timer.poll(deadline, cx).is_ready())).await;
             assert!(!is_early);
         }
-        std::future::poll_fn(|cx| alarm.poll(began + 20 * SECOND, cx)).await;
+        std::future::poll_fn(|cx| timer.poll(began + 20 * SECOND, cx)).await;
         assert_eq!(began.elapsed(), 20 * SECOND);
     }
 }

@@ -26,16 +26,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::config::Server;
-use crate::proxy::{Alarm, Doubt};
+use crate::proxy::{Doubt, Timer};
 
 use scan::{Scan, Sight, Then};
 
 /// Longest target that hyper takes.
 const TARGET_BYTES_MAX: usize = 65_534;
-
-/// How long what a caller still sends is taken in after the last answer, so that its coming does not make the network
-/// throw that answer away (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(3);
 
 /// What a head is held to.
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +71,7 @@ pub(super) struct LookedOver<S> {
     after: After,
     /// What is waited for, and until when.
     awaited: Option<(Awaited, Instant)>,
-    alarm: Alarm,
-    has_shut: bool,
+    timer: Timer,
 }
 
 #[derive(Debug)]
@@ -89,10 +84,8 @@ enum After {
     StandIn(Doubt, Bytes),
     /// The doubtful part of a body.
     Broken(&'static str),
-    /// Nothing more is read after a request in doubt.
+    /// Nothing more is read: a request was in doubt, or none came for too long.
     End,
-    /// Nothing more is read: nothing came for too long.
-    Idle,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,8 +141,7 @@ impl<S> LookedOver<S> {
             held: already_read.into(),
             clear: 0,
             awaited: None,
-            alarm: Alarm::default(),
-            has_shut: false,
+            timer: Timer::default(),
         };
         (looked_over, findings)
     }
@@ -224,23 +216,14 @@ impl<S> LookedOver<S> {
             Some(_) | None => Instant::now() + limit,
         };
         self.awaited = Some((awaited, deadline));
-        ready!(self.alarm.poll(deadline, cx));
+        ready!(self.timer.poll(deadline, cx));
         if awaited == Awaited::RestOfHead {
             self.give_up(Doubt::HeadTooSlow(limit));
         } else {
             tracing::debug!(?awaited, "a connection on which nothing was under way is closed");
-            self.after = After::Idle;
+            self.after = After::End;
         }
         Poll::Ready(())
-    }
-
-    /// Whether the caller may still be sending what belongs to a request that has been answered.
-    fn is_owed_more(&self) -> bool {
-        match self.after {
-            After::More | After::Unseen => self.scan.is_in_body() || !self.held.is_empty(),
-            After::StandIn(..) | After::Broken(_) | After::End => true,
-            After::Idle => false,
-        }
     }
 
     fn give_up(&mut self, doubt: Doubt) {
@@ -260,7 +243,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for LookedOver<S> {
                 After::Broken(reason) => {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *reason)));
                 }
-                After::End | After::Idle => return Poll::Ready(Ok(())),
+                After::End => return Poll::Ready(Ok(())),
                 After::Unseen => {
                     this.after = After::More;
                     this.look_at_held();
@@ -306,24 +289,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for LookedOver<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> LookedOver<S> {
-    /// Takes in what the caller still sends, until it ends its side or has had its time.
-    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (_, until) = *self.awaited.get_or_insert_with(|| (Awaited::Next, Instant::now() + LINGER));
-        let mut scrap = [0; 4096];
-        while Instant::now() < until {
-            let mut scrap = ReadBuf::new(&mut scrap);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut scrap) {
-                Poll::Ready(Ok(())) if !scrap.filled().is_empty() => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return self.alarm.poll(until, cx),
-            }
-        }
-        Poll::Ready(())
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LookedOver<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for LookedOver<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -344,16 +310,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LookedOver<S> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if !this.has_shut {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            this.has_shut = true;
-            this.awaited = None;
-        }
-        if this.is_owed_more() {
-            ready!(this.linger(cx));
-        }
-        Poll::Ready(Ok(()))
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

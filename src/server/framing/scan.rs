@@ -118,11 +118,6 @@ impl Scan {
         Then::Doubt(doubt, stand_in)
     }
 
-    /// Whether a request is not read to its end.
-    pub(super) fn is_in_body(&self) -> bool {
-        matches!(self.at, At::Body(_) | At::Chunked(_))
-    }
-
     /// Whether any request has come.
     pub(super) fn has_seen_any(&self) -> bool {
         self.has_seen_any

@@ -4,6 +4,7 @@ mod before_the_claim;
 mod callers;
 mod durability;
 mod fields;
+mod flows;
 mod forwarding;
 mod intake;
 mod intermediary;

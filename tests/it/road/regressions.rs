@@ -133,7 +133,7 @@ fn a_hangup_ends_nothing() {
     let (upstream, gate) = (Upstream::of_payments(), Gate::shut());
     let gateway = GatewayPlan::before(&upstream).start();
     gateway.signal("HUP");
-    until("it is logged", || gateway.log().contains("SIGHUP"));
+    until("it is logged", || gateway.log().contains("the new configuration holds"));
     gate.open();
     assert_eq!(gateway.ask(&post("/payments").key("k")).status, 201);
 }
