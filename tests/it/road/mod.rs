@@ -9,6 +9,7 @@ mod flows;
 mod forwarding;
 mod http2;
 mod http2_frames;
+mod intake;
 mod intermediary;
 mod key_is_known;
 mod life;
