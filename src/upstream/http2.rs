@@ -46,7 +46,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// and no more often than this: some servers end connections that ask more than once in five minutes.
 const PING_EVERY: Duration = Duration::from_secs(330);
 /// After a request was given up unanswered, it is asked sooner.
-const PING_EVERY_IN_DOUBT: Duration = Duration::from_secs(5);
+const PING_EVERY_IN_DOUBT: Duration = Duration::from_secs(30);
 /// How long the answer may take.
 const PONG_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -163,7 +163,7 @@ async fn found_dead(pulse: Option<PingPong>, state: &State) {
             () = tokio::time::sleep(SILENCE_MAX) => PING_EVERY,
             () = state.is_suspect.notified() => PING_EVERY_IN_DOUBT,
         };
-        let is_silent = pause == PING_EVERY_IN_DOUBT || state.link.reads() == reads;
+        let is_silent = state.link.reads() == reads;
         let is_in_use = pause == PING_EVERY_IN_DOUBT || state.streams.load(Ordering::Acquire) > 0;
         let is_due = asked_at.is_none_or(|at| at.elapsed() >= pause);
         if is_silent && is_in_use && is_due {

@@ -9,13 +9,19 @@ use onceway::config;
 use onceway::upstream::{Buffered, NotSent, Progress, RequestBody, SendError, Trust, Upstream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 fn upstream_at(listener: &TcpListener) -> Upstream {
+    upstream_speaking(config::Protocol::Auto, listener)
+}
+
+fn upstream_speaking(protocol: config::Protocol, listener: &TcpListener) -> Upstream {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let of_gateway = config::for_upstream(&url, None, None).unwrap();
     let config = config::Upstream {
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(5),
+        protocol,
         ..of_gateway.upstreams[0].clone()
     };
     Upstream::new(&config, &Trust::of(&config).unwrap()).unwrap()
@@ -96,4 +102,59 @@ async fn a_connection_that_died_while_idle_is_replaced_unseen() {
         }
     };
     tokio::join!(service, client);
+}
+
+/// Reads HTTP/2 frames to the end of a connection, and answers on which streams there were HEADERS. `begun` is told of
+/// each.
+async fn streams(mut connection: TcpStream, begun: mpsc::UnboundedSender<u32>) -> Vec<u32> {
+    const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let mut opened = Vec::new();
+    connection.write_all(&EMPTY_SETTINGS).await.unwrap();
+    connection.read_exact(&mut [0; 24]).await.unwrap();
+    let mut head = [0; 9];
+    while connection.read_exact(&mut head).await.is_ok() {
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        connection.read_exact(&mut vec![0; length]).await.unwrap();
+        if head[3] == 1 {
+            opened.push(u32::from_be_bytes([head[5], head[6], head[7], head[8]]));
+            begun.send(opened[opened.len() - 1]).unwrap();
+        }
+    }
+    opened
+}
+
+#[tokio::test]
+async fn over_http_2_too_a_request_is_not_begun_once_its_sender_has_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = upstream_speaking(config::Protocol::Http2, &listener);
+    let (begun, _begun) = mpsc::unbounded_channel();
+    let progress = Progress::default();
+    progress.give_up();
+    let (sent, opened) = tokio::join!(upstream.send(request("POST", b"pay"), &progress), async {
+        streams(listener.accept().await.unwrap().0, begun).await
+    });
+    assert!(matches!(sent, Err(SendError::NotSent(NotSent::ConnectionDead, _))), "{sent:?}");
+    assert!(opened.is_empty(), "a stream was opened: {opened:?}");
+}
+
+#[tokio::test]
+async fn on_a_shared_connection_each_request_has_a_licence_of_its_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = upstream_speaking(config::Protocol::Http2, &listener);
+    let (begun, mut has_begun) = mpsc::unbounded_channel();
+    let lapsed = Progress::licensed_by(Box::new(|| false));
+    let first_progress = Progress::default();
+    let first = upstream.send(request("POST", b"pay"), &first_progress);
+    let second = async {
+        has_begun.recv().await.unwrap();
+        upstream.send(request("POST", b"pay"), &lapsed).await
+    };
+    let service = async { streams(listener.accept().await.unwrap().0, begun).await };
+    let (first, second, opened) = tokio::join!(first, second, service);
+    assert!(matches!(second, Err(SendError::NotSent(NotSent::ConnectionDead, _))), "{second:?}");
+    assert!(
+        matches!(first, Err(SendError::Unknown(..))),
+        "it was written, and its connection ended: {first:?}"
+    );
+    assert_eq!(opened, [1], "nothing of the second was written");
 }

@@ -63,10 +63,12 @@ impl Opening {
         self.streams().iter().any(|(number, _)| *number == stream)
     }
 
+    /// Takes the stream that is opened now. Streams are opened in order (RFC 9113 §5.1.1), so that what stands before it
+    /// is never opened.
     fn take(&self, stream: u32) -> Option<Start> {
         let mut streams = self.streams();
         let at = streams.iter().position(|(number, _)| *number == stream)?;
-        streams.remove(at).map(|(_, start)| start)
+        streams.drain(..=at).next_back().map(|(_, start)| start)
     }
 
     fn is_empty(&self) -> bool {

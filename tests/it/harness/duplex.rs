@@ -79,7 +79,8 @@ async fn serve(stream: TcpStream, tell: Sender<Request<()>>) {
 /// The head of the answer goes out before anything of the request's body is read; the trailers of the request come
 /// back as trailers of the answer.
 async fn echo(mut body: RecvStream, mut answer: SendResponse<Bytes>, is_trailers_only: bool) {
-    let head = Response::builder().status(200).header("content-type", "application/grpc");
+    // Announced, or nobody could pass them on over HTTP/1.1.
+    let head = Response::builder().status(200).header("trailer", "grpc-status, x-sum");
     if is_trailers_only {
         answer.send_response(head.header("grpc-status", "5").body(()).unwrap(), true).unwrap();
         return;

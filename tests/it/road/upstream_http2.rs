@@ -4,7 +4,7 @@
 
 use crate::harness::{
     CANCEL, FrameServer, Frames, Gate, Gateway, GatewayPlan, HEADERS, INTERNAL_ERROR, NO_ERROR,
-    REFUSED_STREAM, get, post,
+    REFUSED_STREAM, get, over_http2, post, rest,
 };
 
 fn before(server: &FrameServer) -> GatewayPlan {
@@ -245,19 +245,27 @@ fn a_connection_that_died_while_idle_costs_nothing() {
 
 #[test]
 fn a_request_that_is_given_up_ends_its_stream_and_no_other() {
-    let server = FrameServer::by(|frames| {
-        let Some(first) = frames.whole_request() else { return };
-        let Some(second) = frames.whole_request() else { return };
-        assert!(frames.await_reset(), "stream {first} is reset, the connection stays");
+    let (tell, both_here) = tokio::sync::oneshot::channel();
+    let tell = std::sync::Mutex::new(Some(tell));
+    let server = FrameServer::by(move |frames| {
+        let (_first, Some(second)) = (frames.whole_request(), frames.whole_request()) else { return };
+        tell.lock().unwrap().take().unwrap().send(()).unwrap();
+        assert!(frames.await_reset(), "the first stream is reset, the connection stays");
         frames.answer(second, "201", "second");
         frames.await_end();
     });
     let gateway = before(&server).start();
-    let first = gateway.send(&get("/first"));
-    crate::harness::until("the first has come", || server.requests() == 1);
-    let mut second = gateway.send(&post("/payments").key("k"));
-    crate::harness::until("the second has come", || server.requests() == 2);
-    first.leave();
-    assert_eq!(second.read().text(), "second");
-    assert_eq!(server.connections(), 1);
+    let asking = |path: &str| {
+        let uri = format!("http://api.test{path}");
+        http::Request::builder().version(http::Version::HTTP_2).uri(uri).body(()).unwrap()
+    };
+    let (first, second) = (asking("/first"), asking("/second"));
+    let answer = over_http2(gateway.listen_addr(), |mut sender| async move {
+        let (first, _) = sender.send_request(first, true).unwrap();
+        let (second, _) = sender.send_request(second, true).unwrap();
+        both_here.await.unwrap();
+        drop(first);
+        rest(second.await.unwrap().into_body()).await.0
+    });
+    assert_eq!((answer, server.connections()), (b"second".to_vec(), 1));
 }
