@@ -84,7 +84,8 @@ fn check_scope(find: &mut Findings<'_>, section: &Section<'_>, policy: &Policy, 
     const NAME: &str = "scope";
     let is_by_certificate = policy.scope.contains(&ScopeSource::ClientCertificate);
     if section.value(NAME).is_some() && is_by_certificate && !asks_callers {
-        let reason = "\"client-cert\" needs server.tls_client_ca_file, by which callers are asked for certificates";
+        let reason =
+            "\"client-cert\" needs server.tls_client_ca_file, by which callers are asked for certificates";
         section.refuse(find, NAME, Unfit::Refused(reason.to_owned()));
     }
 }

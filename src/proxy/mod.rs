@@ -137,7 +137,7 @@ impl Proxy {
             response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
         }
         if let Some(aside) = &aside {
-            aside.answered();
+            aside.answered(&response);
         }
         if !takes_trailers {
             trailers::unannounced(&mut response);
