@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use http::header::{self, HeaderMap};
-use http::{Request, StatusCode, Version};
+use http::{Request, Response, StatusCode, Version};
 
 use super::headers;
 
@@ -35,7 +35,9 @@ struct State {
     is_withheld_in_doubt: bool,
     /// Whether all that hyper had was written, and nothing since.
     is_between: bool,
-    takes_interim: bool,
+    /// What the caller speaks, until it is answered.
+    asked_in: Option<Version>,
+    is_ended_by_the_connection: bool,
     trailers: Trailers,
     /// Of the connection's task.
     waker: Option<Waker>,
@@ -61,7 +63,7 @@ impl Aside {
     /// Begins an exchange: from here to [`Aside::answered`], interim answers are told.
     pub(super) fn begin<B>(&self, request: &Request<B>) {
         let mut state = self.state();
-        state.takes_interim = request.version() == Version::HTTP_11;
+        state.asked_in = Some(request.version());
         // RFC 9110 §15.2: nobody who speaks HTTP/1.0 knows interim answers, and hyper invites all the same.
         if request.version() == Version::HTTP_10 && request.headers().contains_key(header::EXPECT) {
             (state.withheld, state.is_withheld_in_doubt) = (CONTINUE, true);
@@ -71,7 +73,7 @@ impl Aside {
     /// Passes an interim answer on (RFC 9110 §15.2: a proxy must, unless it asked for it itself).
     pub(super) fn interim(&self, status: StatusCode, fields: &HeaderMap, version: Version) {
         let mut state = self.state();
-        if !state.takes_interim || status == StatusCode::CONTINUE {
+        if state.asked_in != Some(Version::HTTP_11) || status == StatusCode::CONTINUE {
             return;
         }
         let mut message = Vec::new();
@@ -88,12 +90,19 @@ impl Aside {
     }
 
     /// The answer begins: what could not be told before it is not told any more.
-    pub(super) fn answered(&self) {
+    pub(super) fn answered<B>(&self, response: &Response<B>) {
         let mut state = self.state();
-        state.takes_interim = false;
+        state.is_ended_by_the_connection = state.asked_in == Some(Version::HTTP_10)
+            && !response.headers().contains_key(header::CONTENT_LENGTH);
+        state.asked_in = None;
         if !state.is_between {
             state.waiting.clear();
         }
+    }
+
+    /// Whether nothing but the end of the connection tells where the answer ends.
+    pub fn is_ended_by_the_connection(&self) -> bool {
+        self.state().is_ended_by_the_connection
     }
 
     /// Ends a chunked body with these trailers. Ready once the body may end.

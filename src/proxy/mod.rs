@@ -146,7 +146,7 @@ impl Proxy {
             respond::tell_to_leave(&mut response);
         }
         if let Some(aside) = &aside {
-            aside.answered();
+            aside.answered(&response);
         }
         if !takes_trailers {
             trailers::unannounced(&mut response);

@@ -12,11 +12,12 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::http1::{self, Ended};
 use super::limits::Place;
 use super::reception::Reception;
 use super::socket::{Lender, Socket};
 use super::tls::{Acceptor, Secured};
-use super::{Stop, http1, http2, proxy_protocol};
+use super::{Stop, http2, proxy_protocol};
 use crate::config::Server;
 use crate::proxy::{Caller, Entrance, Newcomer, TurnedAway};
 
@@ -67,27 +68,33 @@ pub(super) async fn serve(
     };
     drop(proxy);
     match ready {
-        Ok(Some((ready, caller))) => speak(ready, Arc::new(Caller { newcomer, ..caller }), &around).await,
+        Ok(Some((ready, caller))) => {
+            if speak(ready, Arc::new(Caller { newcomer, ..caller }), &around).await == Ended::CutShort {
+                return lender.cut();
+            }
+        }
         Ok(None) => {}
         Err(_) => tracing::debug!(%peer, "a connection asked for nothing in time"),
     }
     lender.close(around.stop.connections.is_cancelled()).await;
 }
 
-async fn speak(ready: Ready, caller: Arc<Caller>, around: &Surroundings) {
+async fn speak(ready: Ready, caller: Arc<Caller>, around: &Surroundings) -> Ended {
     let (entrance, stop) = (around.entrance.clone(), around.stop.clone());
     match ready {
         Ready::Clear { socket, read, is_http2: true } => {
             http2::serve(socket, read, caller, around).await;
+            Ended::InOrder
         }
         Ready::Secured { stream, is_http2: true } => {
             http2::serve(stream, Bytes::new(), caller, around).await;
+            Ended::InOrder
         }
         Ready::Clear { socket, read, is_http2: false } => {
-            http1::serve(socket, read, caller, entrance, stop.connections).await;
+            http1::serve(socket, read, caller, entrance, stop.connections).await
         }
         Ready::Secured { stream, is_http2: false } => {
-            http1::serve(*stream, Bytes::new(), caller, entrance, stop.connections).await;
+            http1::serve(*stream, Bytes::new(), caller, entrance, stop.connections).await
         }
     }
 }

@@ -21,6 +21,15 @@ use super::interposed::Interposed;
 use crate::config::Server;
 use crate::proxy::{Aside, Caller, Entrance};
 
+/// How a connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Nothing on it can be taken for what it is not.
+    InOrder,
+    /// Within an answer that an orderly end would make look whole (RFC 9112 §8).
+    CutShort,
+}
+
 /// Serves a connection until it ends, or until `closing` is cancelled and nothing is under way on it.
 ///
 /// `already_read`: bytes of it that were taken from `stream` to find out which protocol is spoken.
@@ -32,7 +41,8 @@ pub(super) async fn serve<S>(
     caller: Arc<Caller>,
     entrance: Entrance,
     closing: CancellationToken,
-) where
+) -> Ended
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let road = entrance.now();
@@ -63,9 +73,10 @@ pub(super) async fn serve<S>(
             connection.await
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(%error, peer = %caller.address, "a connection broke off");
-    }
+    let Err(error) = served else { return Ended::InOrder };
+    tracing::debug!(%error, peer = %caller.address, "a connection broke off");
+    // An answer that broke off, and that only the end of its connection ends.
+    if error.is_user() && aside.is_ended_by_the_connection() { Ended::CutShort } else { Ended::InOrder }
 }
 
 fn protocol(settings: &Server) -> http1::Builder {

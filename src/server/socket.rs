@@ -79,6 +79,18 @@ impl Lender {
     }
 }
 
+impl Lender {
+    /// Resets the connection: its peer must not take an orderly end for the end of an answer.
+    pub(super) fn cut(self) {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Held { stream, .. }) = held
+            && let Err(error) = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+        {
+            tracing::debug!(%error, "a connection was not reset");
+        }
+    }
+}
+
 impl Socket {
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         let held = self.held.as_mut().ok_or(io::ErrorKind::NotConnected)?;
@@ -131,8 +143,16 @@ impl AsyncWrite for Socket {
         true
     }
 
+    /// Fails on a connection that was reset. hyper does not read while it waits for an answer, so it would learn of a
+    /// caller that left only when it writes to it. An end in order is not looked for: the caller may still read.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_flush(cx)
+        let mut stream = self.stream()?;
+        if stream.poll_read_ready(cx)?.is_ready()
+            && let Some(error) = stream.take_error()?
+        {
+            return Poll::Ready(Err(error));
+        }
+        stream.as_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

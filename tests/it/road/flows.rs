@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::harness::{GatewayPlan, Reply, Service, Upstream, get, post, read_up_to, until};
+use crate::harness::{GatewayPlan, PATIENCE, Reply, Service, Upstream, get, post, read_up_to, until};
 
 /// More than all buffers between two peers hold.
 const PLENTY: usize = 64 * 1024 * 1024;
@@ -111,4 +111,48 @@ fn memory_stays_flat_however_much_passes_to_a_slow_service() {
     stream.read_exact(&mut body).unwrap();
     assert!(body.iter().all(|byte| *byte == b'x'));
     sending.join().unwrap();
+}
+
+#[test]
+fn a_caller_that_leaves_takes_its_unprotected_request_back() {
+    let (service, gateway) = Service::listening();
+    let client = gateway.send(&get("/slow"));
+    let mut stream = service.accept_up_to(b"\r\n\r\n");
+    client.leave();
+    assert!(rest(&mut stream).0.is_empty());
+}
+
+#[test]
+fn a_caller_that_leaves_within_its_answer_is_not_read_for_any_longer() {
+    let (service, gateway) = Service::listening();
+    let mut client = gateway.send(&get("/slow"));
+    let mut stream = service.accept_up_to(b"\r\n\r\n");
+    stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").unwrap();
+    client.read_head();
+    client.leave();
+    assert!(rest(&mut stream).0.is_empty());
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_never_whole_to_the_caller_whatever_it_speaks() {
+    let broken = [
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    ];
+    for (answer, version) in
+        broken.into_iter().flat_map(|answer| ["1.0", "1.1"].map(|version| (answer, version)))
+    {
+        let (service, gateway) = Service::listening();
+        let mut client = TcpStream::connect(gateway.listen_addr()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(format!("GET / HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+        let mut stream = service.accept_up_to(b"\r\n\r\n");
+        stream.write_all(answer.as_bytes()).unwrap();
+        read_up_to(&mut client, b"abc");
+        drop(stream);
+        let (read, is_orderly) = rest(&mut client);
+        let tells_a_length = answer.contains("Length") || version == "1.1";
+        assert!(!read.ends_with(b"0\r\n\r\n"), "{version}: {answer:?}");
+        assert!(tells_a_length || !is_orderly, "{version}: {answer:?} ended well");
+    }
 }
