@@ -6,11 +6,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::aside::Aside;
 use crate::upstream::{AnswerBody, Buffered, Trailers, with_trailers};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An answer's body on its way to the caller.
 #[derive(Debug)]
@@ -18,6 +22,20 @@ pub struct AnswerStream {
     source: Source,
     /// Held until the body has been delivered or dropped, so that a drain waits for it.
     exchange: Option<TaskTrackerToken>,
+    /// Takes trailers, announced or not.
+    aside: Option<Aside>,
+    ending: Ending,
+}
+
+/// How far a body is that may end with trailers through an [`Aside`].
+#[derive(Debug, Default)]
+enum Ending {
+    #[default]
+    None,
+    /// They came, and the end of the source has not.
+    Known(HeaderMap),
+    /// Nothing but them is left.
+    Due(HeaderMap),
 }
 
 #[derive(Debug)]
@@ -43,17 +61,22 @@ struct Aborted;
 impl AnswerStream {
     /// A body in memory.
     pub(super) fn buffered(body: Buffered) -> Self {
-        Self { source: Source::Buffered(body), exchange: None }
+        Source::Buffered(body).into()
     }
 
     /// An upstream's body, passed through.
     pub(super) fn passing(body: AnswerBody, trailers: Trailers) -> Self {
-        Self { source: Source::Passing(body, trailers), exchange: None }
+        Source::Passing(body, trailers).into()
     }
 
     /// A body that a task of its own reads from the upstream.
     pub(super) fn pumped(pieces: mpsc::Receiver<Piece>) -> Self {
-        Self { source: Source::Pumped(pieces), exchange: None }
+        Source::Pumped(pieces).into()
+    }
+
+    /// Ends with its trailers through `aside`, if there is one, instead of by hyper's hand.
+    pub(super) fn ending_with_trailers(self, aside: Option<Aside>) -> Self {
+        Self { aside, ..self }
     }
 
     /// Keeps the exchange open until the body is delivered.
@@ -62,15 +85,15 @@ impl AnswerStream {
     }
 }
 
-impl Body for AnswerStream {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+impl From<Source> for AnswerStream {
+    fn from(source: Source) -> Self {
+        Self { source, exchange: None, aside: None, ending: Ending::None }
+    }
+}
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = match &mut self.source {
+impl AnswerStream {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.source {
             Source::Buffered(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
@@ -85,11 +108,41 @@ impl Body for AnswerStream {
                 Some(Piece::End) => None,
                 None => Some(Err(Aborted.into())),
             }),
-        };
-        if matches!(frame, Poll::Ready(None)) {
-            self.exchange = None;
         }
-        frame
+    }
+}
+
+impl Body for AnswerStream {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            if let Ending::Due(trailers) = &self.ending
+                && let Some(aside) = &self.aside
+            {
+                std::task::ready!(aside.poll_end_with(trailers, cx));
+                self.exchange = None;
+                return Poll::Ready(None);
+            }
+            let frame = std::task::ready!(self.poll_source(cx));
+            match (frame, std::mem::take(&mut self.ending)) {
+                (Some(Ok(frame)), _) if self.aside.is_some() => match frame.into_trailers() {
+                    Ok(trailers) if trailers.is_empty() => {}
+                    Ok(trailers) => self.ending = Ending::Known(trailers),
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                (None, Ending::Known(trailers)) => self.ending = Ending::Due(trailers),
+                (None, Ending::None | Ending::Due(_)) => {
+                    self.exchange = None;
+                    return Poll::Ready(None);
+                }
+                (frame @ Some(_), _) => return Poll::Ready(frame),
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -52,6 +52,15 @@ pub(super) fn to_caller<B>(response: &Response<B>) -> HeaderMap {
     kept
 }
 
+/// The fields of an interim answer as they go to the caller.
+pub(super) fn of_interim(fields: &HeaderMap, version: Version) -> HeaderMap {
+    let is_for_the_answer =
+        |name: &HeaderName| [IDEMPOTENCY_STATUS, header::CONTENT_LENGTH, header::TRAILER].contains(name);
+    let mut kept = end_to_end(fields, is_for_the_answer);
+    kept.append(header::VIA, via(version));
+    kept
+}
+
 /// The head of an answer as it is kept: end-to-end fields in order, without the framing, which is made
 /// anew at every delivery.
 ///

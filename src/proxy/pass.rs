@@ -11,6 +11,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::answer::AnswerStream;
+use super::aside::Aside;
 use super::body::WholeBody;
 use super::caller::Caller;
 use super::forwarded::Origin;
@@ -33,6 +34,11 @@ impl Proxy {
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         let offer = Offer::of(&mut request);
+        if let Some(aside) = request.extensions_mut().remove::<Aside>() {
+            hyper::ext::on_informational(&mut request, move |answer| {
+                aside.interim(answer.status(), answer.headers(), answer.version());
+            });
+        }
         let (mut parts, body) = request.into_parts();
         parts.headers = self.headers_to_upstream(&parts.headers, caller, parts.version);
         parts.version = http::Version::HTTP_11;

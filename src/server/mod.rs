@@ -8,6 +8,7 @@ mod connection;
 mod framing;
 mod http1;
 mod http2;
+mod interposed;
 mod limits;
 mod proxy_protocol;
 mod reception;

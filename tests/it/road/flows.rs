@@ -2,46 +2,18 @@
 //! for whoever is slow, and never taken for whole when they are not.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::harness::{Gateway, GatewayPlan, PATIENCE, Reply, Upstream, get, post, until};
+use crate::harness::{GatewayPlan, Reply, Service, Upstream, get, post, read_up_to, until};
 
 /// More than all buffers between two peers hold.
 const PLENTY: usize = 64 * 1024 * 1024;
 
 /// What a gateway may take beside its start, while it carries any amount.
 const MEMORY_MAX: usize = 48 * 1024 * 1024;
-
-/// A service of one connection, played by the test byte by byte.
-struct Service(TcpListener);
-
-impl Service {
-    fn listening() -> (Self, Gateway) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let gateway = GatewayPlan::before_url(&format!("http://{}", listener.local_addr().unwrap())).start();
-        (Self(listener), gateway)
-    }
-
-    /// Takes a connection and reads up to `end`.
-    fn accept_up_to(&self, end: &[u8]) -> TcpStream {
-        let (mut stream, _) = self.0.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        read_up_to(&mut stream, end);
-        stream
-    }
-}
-
-fn read_up_to(stream: &mut TcpStream, end: &[u8]) {
-    let (mut read, mut byte) = (Vec::new(), [0]);
-    while !read.ends_with(end) {
-        assert_eq!(stream.read(&mut byte).unwrap(), 1, "{:?}", String::from_utf8_lossy(&read));
-        read.push(byte[0]);
-    }
-}
 
 /// Reads to the end; answers what came, and whether the end was in order.
 fn rest(stream: &mut TcpStream) -> (Vec<u8>, bool) {
