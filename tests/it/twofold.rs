@@ -145,15 +145,15 @@ fn asked_by(knows: Knows) -> Question {
 
 async fn gateway(store: &Arc<MemoryStore>) -> Ledger {
     let settings = Settings {
-        store_timeout: Duration::from_secs(60),
-        session_ttl: Duration::from_secs(3600),
+        store_timeout: Duration::from_mins(1),
+        session_ttl: Duration::from_hours(1),
         local_cache_bytes: 0,
     };
     let ledger = Ledger::new(Arc::new(StepByStep(Arc::clone(store))), fresh_session(), settings);
     let beating = ledger.clone();
     #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
     tokio::spawn(async move { beating.heartbeat().await });
-    assert!(ledger.connected(Duration::from_secs(60)).await);
+    assert!(ledger.connected(Duration::from_mins(1)).await);
     ledger
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::harness::{Client, Gate, GatewayPlan, Reply, Upstream, get, post};
+use crate::harness::{Client, Gate, Gateway, GatewayPlan, Reply, Upstream, get, post};
 
 /// The gateway stays as it was, and says which key is the reason.
 fn refuses(old: &GatewayPlan, new: &GatewayPlan, words: &str) {
@@ -219,4 +219,58 @@ fn a_key_is_found_where_it_stood_before() {
     assert!(gateway.reload(&plan.policy("previous = { key_from = [\"header:X-Request-Id\"] }")));
     assert_eq!(gateway.ask(&ask).word().as_deref(), Some("replayed"));
     assert_eq!(gateway.ask(&post("/payments")).problem(), (400, "key-missing".into()));
+}
+
+/// A self-signed certificate for localhost, in two files that a configuration names.
+struct Certificates(tempfile::TempDir);
+
+impl Certificates {
+    fn new() -> Self {
+        let certificates = Self(tempfile::TempDir::new().unwrap());
+        certificates.renew();
+        certificates
+    }
+
+    /// Puts another certificate into the same files, and gives its bytes.
+    fn renew(&self) -> Vec<u8> {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(self.0.path().join("certificate.pem"), made.cert.pem()).unwrap();
+        std::fs::write(self.0.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        made.cert.der().to_vec()
+    }
+
+    fn lines(&self) -> String {
+        let dir = self.0.path().display();
+        format!("tls_certificate_file = \"{dir}/certificate.pem\"\ntls_key_file = \"{dir}/key.pem\"")
+    }
+}
+
+/// Whether the gateway shows this certificate to a client that trusts it alone.
+fn shows(gateway: &Gateway, certificate: &[u8]) -> bool {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.to_vec().into()).unwrap();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = rustls::ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let mut session = rustls::ClientConnection::new(config.into(), name).unwrap();
+    let mut stream = std::net::TcpStream::connect(gateway.listen_addr()).unwrap();
+    session.complete_io(&mut stream).is_ok()
+}
+
+#[test]
+fn a_certificate_that_was_renewed_in_its_file_is_shown_after_a_reload() {
+    let (certificates, upstream) = (Certificates::new(), Upstream::of_payments());
+    let plan = GatewayPlan::before(&upstream).server(&certificates.lines());
+    let gateway = plan.start();
+    let renewed = certificates.renew();
+    assert!(!shows(&gateway, &renewed));
+    assert!(gateway.reload(&plan), "{}", gateway.log());
+    assert!(shows(&gateway, &renewed));
+    std::fs::write(certificates.0.path().join("key.pem"), "no key").unwrap();
+    assert!(!gateway.reload(&plan));
+    assert!(shows(&gateway, &renewed));
 }
