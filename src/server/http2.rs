@@ -133,6 +133,13 @@ fn terms(settings: &Server) -> Terms {
 /// What is wrong with a request's head that neither h2 nor the road looks at.
 fn doubt<B>(request: &hyper::Request<B>, header_count_max: usize) -> Option<&'static str> {
     let fields = request.headers();
+    // RFC 9113 §8.3.1: an authority takes the place of Host, so two servers could read two requests.
+    let mut hosts = fields.get_all("host").iter();
+    if let Some(authority) = request.uri().authority()
+        && !hosts.all(|host| host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
+    {
+        return Some("the authority is another than the Host field");
+    }
     // RFC 9113 §8.2.3: a cookie may come in any number of lines, and is one field.
     let crumbs = fields.get_all("cookie").iter().count().saturating_sub(1);
     (fields.len() - crumbs > header_count_max).then_some("there are too many header fields")

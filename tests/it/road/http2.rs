@@ -95,7 +95,7 @@ fn requests_taken_back_in_the_same_write_reach_no_upstream() {
     let upstream = Upstream::of_payments();
     let gateway = GatewayPlan::before(&upstream).start();
     let mut taken_back = 0;
-    for _ in 0..20 {
+    for _ in 0..5 {
         let mut frames = Frames::connect(gateway.listen_addr());
         let pairs: Vec<u8> =
             streams(60).flat_map(|stream| [getting(stream, "/rapid"), reset(stream)].concat()).collect();
