@@ -67,10 +67,20 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("crc16", &["src/store/redis/cluster/"]),
     ("crc32fast", &["src/store/codec.rs"]),
     ("h2", &["src/upstream/"]),
-    ("http", &["src/admin/", "src/cli/demo", "src/config/", "src/proxy/", "src/telemetry/", "src/upstream/"]),
+    (
+        "http",
+        &[
+            "src/admin/",
+            "src/cli/demo",
+            "src/config/",
+            "src/proxy/",
+            "src/server/",
+            "src/telemetry/",
+            "src/upstream/",
+        ],
+    ),
     ("http_body", &["src/proxy/", "src/upstream/"]),
     ("http_body_util", &["src/admin/", "src/cli/demo", "src/proxy/"]),
-    ("httparse", &["src/server/framing"]),
     ("httpdate", &["src/proxy/headers.rs"]),
     ("humantime", &["src/cli/demo", "src/config/units.rs"]),
     ("hyper", &["src/admin/", "src/cli/demo", "src/proxy/", "src/server/", "src/upstream/"]),
@@ -154,6 +164,7 @@ const RECOGNISES_STATUS: &[(&str, &str)] = &[
     ("src/proxy/headers.rs", "UPGRADE_REQUIRED"),
     ("src/proxy/upgrade.rs", "SWITCHING_PROTOCOLS"),
     ("src/proxy/execute.rs", "SWITCHING_PROTOCOLS"),
+    ("src/server/http1.rs", "SWITCHING_PROTOCOLS"),
     ("src/cli/demo", ""),
 ];
 

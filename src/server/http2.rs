@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connection::Surroundings;
 use super::reception::Reception;
 use crate::config::Server;
-use crate::proxy::Caller;
+use crate::proxy::{Caller, Doubt};
 
 use conduct::{Fault, Terms};
 use watch::{Repute, Watched};
@@ -131,7 +131,7 @@ fn terms(settings: &Server) -> Terms {
 }
 
 /// What is wrong with a request's head that neither h2 nor the road looks at.
-fn doubt<B>(request: &hyper::Request<B>, header_count_max: usize) -> Option<&'static str> {
+fn doubt<B>(request: &hyper::Request<B>, header_count_max: usize) -> Option<Doubt> {
     let fields = request.headers();
     // RFC 9113 §8.3.1: an authority takes the place of Host, so two servers could read two requests.
     let mut hosts = fields.get_all("host").iter();
@@ -142,7 +142,7 @@ fn doubt<B>(request: &hyper::Request<B>, header_count_max: usize) -> Option<&'st
     }
     // RFC 9113 §8.2.3: a cookie may come in any number of lines, and is one field.
     let crumbs = fields.get_all("cookie").iter().count().saturating_sub(1);
-    (fields.len() - crumbs > header_count_max).then_some("there are too many header fields")
+    (fields.len() - crumbs > header_count_max).then_some(Doubt::TooManyFields { max: header_count_max })
 }
 
 fn log(fault: Fault, caller: &Caller, reception: &Reception) {

@@ -103,24 +103,26 @@ impl Connector {
             let mut http = self.http.clone();
             poll_fn(|cx| http.poll_ready(cx)).await?;
             let stream = http.call(self.target.clone()).await?.into_inner();
+            let mut stream = Watched::new(stream);
             let Some(terms) = &self.terms else {
                 let is_http2 = self.protocol == Protocol::Http2 && !http1_only;
-                let transport = Transport::Plain(Watched::new(stream, is_http2));
-                return Ok(Connected { transport, is_http2 });
+                if is_http2 {
+                    stream.let_speak_first();
+                }
+                return Ok(Connected { transport: Transport::Plain(stream), is_http2 });
             };
             let settings = if http1_only { &terms.http1 } else { &terms.any };
-            let stream = TlsConnector::from(settings.clone())
-                .connect(terms.name.clone(), Watched::new(stream, true))
-                .await
-                .map_err(HandshakeFailed)?;
+            let connecting = TlsConnector::from(settings.clone()).connect(terms.name.clone(), stream);
+            let mut stream = connecting.await.map_err(HandshakeFailed)?;
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            if is_http2 {
+                stream.get_mut().0.let_speak_first();
+            }
             if self.protocol == Protocol::Http2 && !is_http2 && !http1_only {
                 return Err(NoHttp2.into());
             }
-            Ok(Connected {
-                transport: Transport::Tls { stream: Box::new(stream), has_heard: false },
-                is_http2,
-            })
+            let transport = Transport::Tls { stream: Box::new(stream), has_heard: false };
+            Ok(Connected { transport, is_http2 })
         };
         connecting.await.map_err(|error: BoxError| SendError::NotSent(cause_of(&*error), error))
     }

@@ -144,11 +144,16 @@ impl Link {
 }
 
 impl Watched {
-    /// Puts a connection under watch. `speaks_first`: the peer may speak without being asked, as TLS and HTTP/2 do.
-    pub(super) fn new(stream: TcpStream, speaks_first: bool) -> Self {
+    /// Puts a connection under watch.
+    pub(super) fn new(stream: TcpStream) -> Self {
         let link = Link::default();
         let cut = Box::pin(link.0.cut.clone().cancelled_owned());
-        Self { stream, speaks_first, link, cut }
+        Self { stream, speaks_first: false, link, cut }
+    }
+
+    /// The peer may speak without being asked, as it may over HTTP/2.
+    pub(super) fn let_speak_first(&mut self) {
+        self.speaks_first = true;
     }
 
     /// What requests on this connection know of it.
@@ -200,7 +205,7 @@ impl Watched {
         let mut byte = [MaybeUninit::uninit()];
         match socket2::SockRef::from(&self.stream).peek(&mut byte) {
             Ok(0) => false,
-            // Over HTTP/1.1 nobody may speak before being asked (RFC 9112 §9.2).
+            // Over HTTP/1.1 nobody may speak before being asked (RFC 9112 §9.2); over TLS it is likely a goodbye.
             Ok(_) => self.speaks_first,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }

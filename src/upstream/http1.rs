@@ -23,10 +23,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::body::RequestBody;
 use super::connect::Transport;
 use super::connection::{Link, Start};
-use super::failure::{Doubted, NotSent, SendError, Undelivered, of_http1};
+use super::failure::{Broken, Doubted, NotSent, SendError, Undelivered, of_http1};
 use super::progress::Progress;
 pub(super) use answers::HEAD_LEN_MAX;
-use answers::{Answers, Asked, Sight};
+use answers::{Answers, Asked, Sight, UNASKED};
 
 /// A connection that one request travels on at a time.
 #[derive(Debug)]
@@ -54,10 +54,9 @@ impl Http1 {
         self.sender.is_ready() && !self.link.is_refused()
     }
 
-    /// Completes when a request can be given to it, or none any more.
-    pub(super) async fn ready(mut self) -> Option<Self> {
-        self.sender.ready().await.ok()?;
-        self.is_ready().then_some(self)
+    /// Completes when it is known whether another request can be given to it; answers that.
+    pub(super) async fn ready(&mut self) -> bool {
+        self.sender.ready().await.is_ok() && self.is_ready()
     }
 
     /// Ends the connection.
@@ -89,6 +88,10 @@ impl Http1 {
         drop(travelling);
         match sent {
             Ok(mut response) => {
+                // Its body is broken already, while nothing of it has gone to the caller.
+                if let Some(reason) = self.link.doubted() {
+                    return Err(SendError::Unknown(Broken::Malformed, Doubted(reason).into()).into());
+                }
                 // RFC 9110 §8.6: there is no body that it could be the length of.
                 if response.status() == StatusCode::NO_CONTENT {
                     response.headers_mut().remove(header::CONTENT_LENGTH);
@@ -165,7 +168,9 @@ struct Heard {
 impl Heard {
     fn end(&mut self, reason: &'static str) -> io::Error {
         let link = self.transport.link();
-        link.doubt(reason);
+        if reason != UNASKED {
+            link.doubt(reason);
+        }
         link.refuse();
         self.ended = Some(reason);
         io::Error::new(io::ErrorKind::InvalidData, Doubted(reason))

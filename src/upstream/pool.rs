@@ -229,10 +229,15 @@ impl Lease {
             return;
         }
         let (pool, patience): (Weak<Pool>, _) = (Arc::downgrade(&self.pool), self.pool.idle_timeout);
+        let Self { mut connection, .. } = self;
         TokioExecutor::new().execute(async move {
-            let ready = tokio::time::timeout(patience, self.connection.ready()).await;
-            if let (Ok(Some(connection)), Some(pool)) = (ready, pool.upgrade()) {
-                pool.keep(connection);
+            match tokio::time::timeout(patience, connection.ready()).await {
+                Ok(true) => {
+                    if let Some(pool) = pool.upgrade() {
+                        pool.keep(connection);
+                    }
+                }
+                Ok(false) | Err(_) => connection.cut(),
             }
         });
     }

@@ -23,6 +23,9 @@ pub(in crate::upstream) const FIELDS_MAX: usize = 256;
 /// Interim answers (1xx) before the final one.
 const INTERIM_MAX: usize = 16;
 
+/// The doubt about bytes after an answer, which leaves the answer itself as it is.
+pub(super) const UNASKED: &str = "bytes that nobody asked for";
+
 /// What was asked, as far as it decides how the answer is framed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
@@ -99,7 +102,7 @@ impl Answers {
     fn step(&mut self, bytes: &mut &[u8]) -> Result<(), &'static str> {
         match &mut self.at {
             At::Doubt(reason) => return Err(reason),
-            At::Rest => return Err("bytes that nobody asked for"),
+            At::Rest => return Err(UNASKED),
             At::Elsewhere => *bytes = &[],
             At::Body(left) => {
                 *left -= chunks::skip(bytes, *left);
@@ -391,7 +394,6 @@ mod tests {
 
     #[test]
     fn bytes_after_an_answer_are_not_handed_on() {
-        const EXTRA: Option<&str> = Some("bytes that nobody asked for");
         let head_asked = Asked { is_head: true, ..GET };
         for (answer, asked) in [
             (head("Content-Length: 2\r\n") + "ok" + "extra", GET),
@@ -401,7 +403,7 @@ mod tests {
             (head("Transfer-Encoding: chunked\r\n") + "0\r\n\r\nextra", GET),
         ] {
             let (reason, clear) = look(answer.as_bytes(), asked);
-            assert_eq!((reason, clear), (EXTRA, answer.len() - "extra".len()), "{answer:?}");
+            assert_eq!((reason, clear), (Some(UNASKED), answer.len() - "extra".len()), "{answer:?}");
         }
     }
 

@@ -7,6 +7,7 @@
 pub(crate) mod caller_frames;
 pub(crate) mod certificates;
 mod client;
+mod duplex;
 mod frames;
 mod gate;
 mod gateway;
@@ -19,6 +20,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Ask, Client, ask, get, post};
+pub(crate) use duplex::{Echo, over_http2, rest};
 pub(crate) use frames::{CANCEL, FrameServer, Frames, HEADERS, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM};
 pub(crate) use gate::Gate;
 pub(crate) use gateway::{Gateway, GatewayPlan};
