@@ -52,6 +52,13 @@ const FRAME_MAX: u32 = 16 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The most that a head may hold, beside its bytes, which h2 bounds.
+#[derive(Clone, Copy, Debug)]
+struct Most {
+    target_bytes: usize,
+    fields: usize,
+}
+
 /// Serves a connection until it ends, or until the gateway stops and nothing is under way on it.
 ///
 /// `already_read`: bytes of it that were taken from `stream` to find out which protocol is spoken.
@@ -69,13 +76,13 @@ where
         move |fault| log(fault, &caller, &reception)
     });
     let (stream, repute) = Watched::new(stream, already_read, terms(settings), on_fault);
-    let header_count_max = settings.header_count_max;
+    let most = Most { target_bytes: settings.target_bytes_max, fields: settings.header_count_max };
     drop(proxy);
     let service = service_fn(|request| {
         let (entrance, caller, repute) = (around.entrance.clone(), Arc::clone(&caller), Arc::clone(&repute));
         async move {
             hold(&repute).await;
-            let doubt = doubt(&request, header_count_max);
+            let doubt = doubt(&request, most);
             Ok::<_, Infallible>(entrance.now().handle(request, &caller, doubt).await)
         }
     });
@@ -130,12 +137,16 @@ fn terms(settings: &Server) -> Terms {
     }
 }
 
-/// What is wrong with a request's head that neither h2 nor the road looks at.
-fn doubt<B>(request: &hyper::Request<B>, header_count_max: usize) -> Option<Doubt> {
+/// What is wrong with a request's head that neither h2 nor the road looks at: over HTTP/1.1 these are found before hyper.
+fn doubt<B>(request: &hyper::Request<B>, most: Most) -> Option<Doubt> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > most.target_bytes {
+        return Some(Doubt::TargetTooLong { max: most.target_bytes });
+    }
     let fields = request.headers();
     // RFC 9113 §8.2.3: a cookie may come in any number of lines, and is one field.
     let crumbs = fields.get_all("cookie").iter().count().saturating_sub(1);
-    (fields.len() - crumbs > header_count_max).then_some(Doubt::TooManyFields { max: header_count_max })
+    (fields.len() - crumbs > most.fields).then_some(Doubt::TooManyFields { max: most.fields })
 }
 
 fn log(fault: Fault, caller: &Caller, reception: &Reception) {

@@ -51,6 +51,10 @@ pub(super) struct Watched<S> {
     repute: Arc<Repute>,
     on_fault: OnFault,
     ended: Option<Fault>,
+    write_timeout: Duration,
+    /// Since when the socket takes nothing; the connection is cut when that has lasted too long.
+    blocked_since: Option<Instant>,
+    is_cut: bool,
     /// Frames of ours that wait to be put in, towards the client and as if from it; the first may be under way.
     to_client: Own,
     from_client: Own,
@@ -89,6 +93,9 @@ impl<S> Watched<S> {
             repute: Arc::clone(&repute),
             on_fault,
             ended: None,
+            write_timeout: terms.write_timeout,
+            blocked_since: None,
+            is_cut: false,
             to_client: Own::default(),
             from_client: Own::default(),
             clock: Box::pin(tokio::time::sleep(look_every)),
@@ -129,11 +136,29 @@ impl<S> Watched<S> {
             if let Some(fault) = due.end {
                 self.end(fault);
             }
+            if self.blocked_since.is_some_and(|since| now >= since + self.write_timeout) && !self.is_cut {
+                self.is_cut = true;
+                (self.on_fault)(Fault::MakesNoRoom);
+            }
             self.tell_repute();
             let next = now + self.look_every;
             let next = self.conduct.next_due().map_or(next, |due| due.clamp(now + LOOK_EVERY_MIN, next));
             self.clock.as_mut().reset(next);
         }
+    }
+
+    /// Takes whether the socket took anything.
+    fn note_write<T>(&mut self, written: &Poll<T>) {
+        if written.is_ready() {
+            self.blocked_since = None;
+        } else if self.blocked_since.is_none() {
+            self.blocked_since = Some(Instant::now());
+        }
+    }
+
+    /// A connection that is cut ends without a word: none would be taken.
+    fn unless_cut(&self) -> io::Result<()> {
+        if self.is_cut { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 
     fn tell_repute(&self) {
@@ -160,6 +185,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     /// Before h2 writes: what of ours goes first, and whether anything goes any more.
     fn before_writing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.look_at_clock(cx);
+        self.unless_cut()?;
         if self.to_client.is_due(self.conduct.may_speak()) {
             ready!(self.put_in(cx))?;
         }
@@ -195,6 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let me = &mut *self;
         me.look_at_clock(cx);
+        me.unless_cut()?;
         if me.ended.is_none() {
             if me.from_client.is_due(me.conduct.may_speak_for_client()) {
                 let count = buf.remaining().min(me.from_client.bytes.len());
@@ -234,7 +261,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.before_writing(cx))?;
-        let count = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_write(&written);
+        let count = ready!(written)?;
         self.after_writing(std::iter::once(buf), count, cx);
         Poll::Ready(Ok(count))
     }
@@ -245,7 +274,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.before_writing(cx))?;
-        let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_write(&written);
+        let count = ready!(written)?;
         self.after_writing(bufs.iter().map(|buf| &**buf), count, cx);
         Poll::Ready(Ok(count))
     }
@@ -255,10 +286,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.unless_cut()?;
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.note_write(&flushed);
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.look_at_clock(cx);
+        self.unless_cut()?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

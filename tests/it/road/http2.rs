@@ -95,7 +95,7 @@ fn requests_taken_back_in_the_same_write_reach_no_upstream() {
     let upstream = Upstream::of_payments();
     let gateway = GatewayPlan::before(&upstream).start();
     let mut taken_back = 0;
-    for _ in 0..20 {
+    for _ in 0..5 {
         let mut frames = Frames::connect(gateway.listen_addr());
         let pairs: Vec<u8> =
             streams(60).flat_map(|stream| [getting(stream, "/rapid"), reset(stream)].concat()).collect();
@@ -188,10 +188,11 @@ fn no_more_requests_at_once_than_may_be_are_taken() {
 }
 
 #[test]
-fn a_head_that_is_too_large_or_has_too_many_fields_is_refused() {
+fn a_head_that_is_too_large_or_has_too_many_fields_is_refused_as_over_http_1() {
     let upstream = Upstream::of_payments();
-    let gateway =
-        GatewayPlan::before(&upstream).server("header_bytes_max = \"8KiB\"\nheader_count_max = 20").start();
+    let gateway = GatewayPlan::before(&upstream)
+        .server("header_bytes_max = \"8KiB\"\nheader_count_max = 20\ntarget_bytes_max = \"4KiB\"")
+        .start();
     let long = "x".repeat(9000);
     let large = block(&asking("GET", "/payments", &[("x-large", &long)]));
     let many = block(&asking("GET", "/payments", &[("x-many", "1"); 30]));
@@ -240,6 +241,19 @@ fn an_answer_for_which_a_client_makes_no_room_is_given_up_and_the_others_are_not
     assert_eq!(frames.fate_of(3), Fate::Answered(200));
     let ended = std::iter::from_fn(|| frames.next()).any(|frame| frame.stream == 3 && frame.ends_stream());
     assert!(ended);
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_cut_though_it_says_that_it_has_room() {
+    let upstream = Upstream::always(Reply::answer(200).body("x".repeat(30_000_000)));
+    let gateway = GatewayPlan::before(&upstream).server("write_timeout = \"400ms\"").start();
+    let mut frames = Frames::connect(gateway.listen_addr());
+    let wide = [0x7f, 0, 0, 0];
+    frames.say(
+        &[frame(WINDOW_UPDATE, 0, 0, &wide), getting(1, "/"), frame(WINDOW_UPDATE, 0, 1, &wide)].concat(),
+    );
+    until("the log tells it", || gateway.log().contains("server.write_timeout"));
+    assert!(!std::iter::from_fn(|| frames.next()).any(|frame| frame.ends_stream()));
 }
 
 #[test]
