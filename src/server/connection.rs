@@ -69,7 +69,6 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, aro
 }
 
 async fn speak(ready: Ready, caller: Arc<Caller>, around: &Surroundings) {
-    let (entrance, stop) = (around.entrance.clone(), around.stop.clone());
     match ready {
         Ready::Clear { socket, read, is_http2: true } => {
             http2::serve(socket, read, caller, around).await;
@@ -78,10 +77,10 @@ async fn speak(ready: Ready, caller: Arc<Caller>, around: &Surroundings) {
             http2::serve(stream, Bytes::new(), caller, around).await;
         }
         Ready::Clear { socket, read, is_http2: false } => {
-            http1::serve(socket, read, caller, entrance, stop.connections).await;
+            http1::serve(socket, read, caller, around).await;
         }
         Ready::Secured { stream, is_http2: false } => {
-            http1::serve(*stream, Bytes::new(), caller, entrance, stop.connections).await;
+            http1::serve(*stream, Bytes::new(), caller, around).await;
         }
     }
 }

@@ -14,34 +14,45 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 
+use super::connection::Surroundings;
 use super::framing::{Limits, LookedOver};
+use super::patience::Patient;
 use crate::config::Server;
-use crate::proxy::{Caller, Entrance};
+use crate::proxy::{Caller, Doubt};
 
 /// Serves a connection until it ends, or until `closing` is cancelled and nothing is under way on it.
 ///
 /// `already_read`: bytes of it that were taken from `stream` to find out which protocol is spoken.
 ///
 /// Cancel safety: dropping the future cuts the connection.
-pub(super) async fn serve<S>(
-    stream: S,
-    already_read: Bytes,
-    caller: Arc<Caller>,
-    entrance: Entrance,
-    closing: CancellationToken,
-) where
+pub(super) async fn serve<S>(stream: S, already_read: Bytes, caller: Arc<Caller>, around: &Surroundings)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (entrance, closing) = (&around.entrance, &around.stop.connections);
     let road = entrance.now();
     let (http, limits) = (protocol(&road.settings().server), Limits::of(&road.settings().server));
+    let on_end = Box::new({
+        let (reception, peer) = (Arc::clone(&around.reception), caller.address);
+        move || {
+            if let Some(unlogged) = reception.alarms.makes_no_room.rings() {
+                tracing::warn!(%peer, unlogged, "a connection was closed: it made no room within server.write_timeout");
+            }
+        }
+    });
+    let stream = Patient::new(stream, &road.settings().server, on_end);
     drop(road);
     let (stream, findings) = LookedOver::new(stream, already_read, limits);
     let service = service_fn(|request: Request<Incoming>| {
         let (proxy, caller, findings) = (entrance.now(), &caller, &findings);
         // Taken now, and not when the future is polled: it is about this request.
         let doubt = findings.of_this_request();
+        if let Some(limit) = doubt.and_then(limit_of)
+            && let Some(unlogged) = around.reception.alarms.beyond_a_limit.rings()
+        {
+            tracing::warn!(peer = %caller.address, limit, unlogged, "a request was refused");
+        }
         let asks_upgrade =
             request.version() == Version::HTTP_11 && request.headers().contains_key(header::UPGRADE);
         async move {
@@ -62,6 +73,17 @@ pub(super) async fn serve<S>(
     };
     if let Err(error) = served {
         tracing::debug!(%error, peer = %caller.address, "a connection broke off");
+    }
+}
+
+/// The setting that a request went beyond, if that is what is wrong with it.
+fn limit_of(doubt: Doubt) -> Option<&'static str> {
+    match doubt {
+        Doubt::TargetTooLong { .. } => Some("server.target_bytes_max"),
+        Doubt::HeadTooLarge { .. } => Some("server.header_bytes_max"),
+        Doubt::TooManyFields { .. } => Some("server.header_count_max"),
+        Doubt::HeadTooSlow(_) => Some("server.header_timeout"),
+        Doubt::Malformed(_) | Doubt::VersionNotSupported | Doubt::CodingNotKnown | Doubt::Tunnel => None,
     }
 }
 

@@ -9,6 +9,7 @@ mod framing;
 mod http1;
 mod http2;
 mod limits;
+mod patience;
 mod proxy_protocol;
 mod reception;
 mod socket;
