@@ -2,14 +2,12 @@
 //!
 //! Must not know claims. `canonical.rs` compares JSON bodies; `answer.rs` carries answers the other way.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
+use super::pace::{Paced, TooSlow};
 use super::respond::Rejection;
 use super::trailers;
 use crate::upstream::{Buffered, RequestBody};
@@ -32,47 +30,41 @@ impl WholeBody {
 /// Why a body was not received.
 pub(super) enum NotReceived {
     /// It is larger than allowed; `prefix` was read of it.
-    TooLarge { prefix: Bytes, rest: Incoming },
+    TooLarge { prefix: Bytes, rest: Paced },
     /// The caller is told.
     Rejected(Rejection),
     /// The caller has gone: nobody is left to be told.
     CallerGone,
 }
 
-/// Receives a body of at most `max` bytes within `limit`. Nothing has been claimed or forwarded yet.
-pub(super) async fn receive(incoming: Incoming, max: u64, limit: Duration) -> Result<WholeBody, NotReceived> {
+/// Receives a body of at most `max` bytes. Nothing has been claimed or forwarded yet.
+pub(super) async fn receive(mut incoming: Paced, max: u64) -> Result<WholeBody, NotReceived> {
     // Refused before it is read, so that no "100 Continue" invites it.
     if incoming.size_hint().lower() > max {
         return Err(NotReceived::TooLarge { prefix: Bytes::new(), rest: incoming });
     }
-    let receiving = async {
-        let mut incoming = incoming;
-        let mut first = Bytes::new();
-        let mut more: Option<BytesMut> = None;
-        let mut trailers = None;
-        while let Some(frame) = incoming.frame().await {
-            let frame = frame.map_err(|error| broken_off(&error))?;
-            match frame.into_data() {
-                Ok(data) => {
-                    match &mut more {
-                        Some(more) => more.extend_from_slice(&data),
-                        None if first.is_empty() => first = data,
-                        None => more = Some(joined(&first, &data)),
-                    }
-                    let size = more.as_ref().map_or(first.len(), BytesMut::len);
-                    if u64::try_from(size).unwrap_or(u64::MAX) > max {
-                        let prefix = more.map_or(first, BytesMut::freeze);
-                        return Err(NotReceived::TooLarge { prefix, rest: incoming });
-                    }
+    let mut first = Bytes::new();
+    let mut more: Option<BytesMut> = None;
+    let mut trailers = None;
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|error| broken_off(error.as_ref()))?;
+        match frame.into_data() {
+            Ok(data) => {
+                match &mut more {
+                    Some(more) => more.extend_from_slice(&data),
+                    None if first.is_empty() => first = data,
+                    None => more = Some(joined(&first, &data)),
                 }
-                Err(frame) => trailers = frame.into_trailers().ok(),
+                let size = more.as_ref().map_or(first.len(), BytesMut::len);
+                if u64::try_from(size).unwrap_or(u64::MAX) > max {
+                    let prefix = more.map_or(first, BytesMut::freeze);
+                    return Err(NotReceived::TooLarge { prefix, rest: incoming });
+                }
             }
+            Err(frame) => trailers = frame.into_trailers().ok(),
         }
-        Ok(WholeBody { data: more.map_or(first, BytesMut::freeze), trailers })
-    };
-    tokio::time::timeout(limit, receiving)
-        .await
-        .unwrap_or(Err(NotReceived::Rejected(Rejection::BodyTooSlow(limit))))
+    }
+    Ok(WholeBody { data: more.map_or(first, BytesMut::freeze), trailers })
 }
 
 fn joined(first: &[u8], next: &[u8]) -> BytesMut {
@@ -82,8 +74,13 @@ fn joined(first: &[u8], next: &[u8]) -> BytesMut {
     joined
 }
 
-fn broken_off(error: &hyper::Error) -> NotReceived {
-    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+fn broken_off(error: &(dyn std::error::Error + 'static)) -> NotReceived {
+    if let Some(TooSlow(limit)) = error.downcast_ref() {
+        return NotReceived::Rejected(Rejection::BodyTooSlow(*limit));
+    }
+    let has_gone =
+        |error: &hyper::Error| error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+    if error.downcast_ref().is_some_and(has_gone) {
         return NotReceived::CallerGone;
     }
     NotReceived::Rejected(Rejection::Malformed("the body's framing is broken"))

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::Proxy;
@@ -15,6 +14,7 @@ use super::answer::AnswerStream;
 use super::body::{self, NotReceived, WholeBody};
 use super::caller::Caller;
 use super::execute::{Answer, Forward};
+use super::pace::Paced;
 use super::respond::{self, Rejection, Word};
 use super::{pass, trailers};
 use crate::clock;
@@ -44,7 +44,7 @@ impl Proxy {
     pub(super) async fn guard(
         &self,
         route: &Arc<Route>,
-        request: Request<Incoming>,
+        request: Request<Paced>,
         caller: &Arc<Caller>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
@@ -60,19 +60,18 @@ impl Proxy {
             return self.pass_marked(upstream, request, caller, Word::None, line).await;
         }
         let (parts, incoming) = request.into_parts();
-        let body =
-            match body::receive(incoming, policy.request_body_max, self.settings.server.body_timeout).await {
-                Ok(body) => body,
-                Err(NotReceived::TooLarge { prefix, rest }) => {
-                    let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
-                    let trailers = trailers::after(&parts.headers);
-                    let request = Request::from_parts(parts, RequestBody::streamed(prefix, rest, trailers));
-                    return self.refuse(route, rejection, request, caller, line).await;
-                }
-                Err(NotReceived::Rejected(rejection)) => return Err(rejection),
-                // Nobody reads this answer; nothing was claimed and nothing is forwarded.
-                Err(NotReceived::CallerGone) => return Err(Rejection::Malformed("the body is not complete")),
-            };
+        let body = match body::receive(incoming, policy.request_body_max).await {
+            Ok(body) => body,
+            Err(NotReceived::TooLarge { prefix, rest }) => {
+                let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
+                let trailers = trailers::after(&parts.headers);
+                let request = Request::from_parts(parts, RequestBody::streamed(prefix, rest, trailers));
+                return self.refuse(route, rejection, request, caller, line).await;
+            }
+            Err(NotReceived::Rejected(rejection)) => return Err(rejection),
+            // Nobody reads this answer; nothing was claimed and nothing is forwarded.
+            Err(NotReceived::CallerGone) => return Err(Rejection::Malformed("the body is not complete")),
+        };
         let keys = match admit::keys_with_body(policy, admissions, &body.data) {
             Ok(Some(keys)) => keys,
             Ok(None) => {

@@ -21,6 +21,7 @@ mod execute;
 mod forwarded;
 mod guard;
 mod headers;
+mod pace;
 mod pass;
 mod patience;
 mod patterns;
@@ -179,6 +180,7 @@ impl Proxy {
             Err(Stopped::Loop) => return Err(Rejection::Loop),
             Err(Stopped::Expectation) => return Err(Rejection::ExpectationUnknown),
         }
+        let request = pace::paced(request, &self.settings.server);
         match self.road(&request, line)? {
             Road::Open(upstream) => self.pass(upstream, pass::streamed(request), caller, line).await,
             Road::Guarded(route) => self.guard(route, request, caller, line).await,

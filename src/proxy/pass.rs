@@ -8,13 +8,13 @@ use bytes::Bytes;
 use http::header;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::answer::AnswerStream;
 use super::aside::Aside;
 use super::body::WholeBody;
 use super::caller::Caller;
 use super::forwarded::Origin;
+use super::pace::{Paced, TooSlow};
 use super::respond::Rejection;
 use super::upgrade::{self, Agreed, Offer, Unasked};
 use super::{Proxy, Word, headers, trailers};
@@ -113,9 +113,10 @@ impl Proxy {
                 let rejection = match &error {
                     SendError::NotSent(cause, _) => Rejection::PassUnreached(*cause),
                     // The caller's own body broke off or was malformed, which is not the upstream's fault.
-                    SendError::Unknown(Broken::CallersBody, _) => {
-                        Rejection::Malformed("the body's framing is broken")
-                    }
+                    SendError::Unknown(Broken::CallersBody, cause) => match too_slow(cause.as_ref()) {
+                        Some(TooSlow(limit)) => Rejection::BodyTooSlow(*limit),
+                        None => Rejection::Malformed("the body's framing is broken"),
+                    },
                     SendError::Unknown(broken, _) => Rejection::PassBroken(*broken),
                 };
                 log_failure(&error, line);
@@ -134,9 +135,9 @@ fn agreed(
 }
 
 /// A request whose body is streamed from its caller.
-pub(super) fn streamed(request: Request<Incoming>) -> Request<RequestBody> {
+pub(super) fn streamed(request: Request<Paced>) -> Request<RequestBody> {
     let trailers = trailers::after(request.headers());
-    request.map(|incoming| RequestBody::streamed(Bytes::new(), incoming, trailers))
+    request.map(|body| RequestBody::streamed(Bytes::new(), body, trailers))
 }
 
 /// Frames a request whose body is at hand: by its length, or, if trailers follow, in chunks, with the trailers
@@ -153,6 +154,11 @@ pub(super) fn frame_anew(fields: &mut HeaderMap, body: &Buffered, given: &Header
     if given.contains_key(header::CONTENT_LENGTH) || given.contains_key(header::TRANSFER_ENCODING) {
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.data().len()));
     }
+}
+
+/// The caller's slowness among the causes of a failure.
+fn too_slow<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a TooSlow> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|cause| cause.downcast_ref())
 }
 
 /// Logs why a request to an upstream failed.

@@ -58,9 +58,12 @@ impl Allowance {
 
     /// Gives what was moved.
     pub fn moved(&mut self, bytes: usize) {
+        if bytes == 0 || self.left == self.max {
+            return;
+        }
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let millis = bytes.saturating_mul(1000).checked_div(self.rate_min);
-        let earned = millis.map_or(Duration::ZERO, Duration::from_millis);
+        let earned = millis.map_or(self.max, Duration::from_millis);
         self.left = self.left.saturating_add(earned).min(self.max);
     }
 }

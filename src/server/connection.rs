@@ -80,7 +80,6 @@ pub(super) async fn serve(
 }
 
 async fn speak(ready: Ready, caller: Arc<Caller>, around: &Surroundings) -> Ended {
-    let (entrance, stop) = (around.entrance.clone(), around.stop.clone());
     match ready {
         Ready::Clear { socket, read, is_http2: true } => {
             http2::serve(socket, read, caller, around).await;
@@ -90,11 +89,9 @@ async fn speak(ready: Ready, caller: Arc<Caller>, around: &Surroundings) -> Ende
             http2::serve(stream, Bytes::new(), caller, around).await;
             Ended::InOrder
         }
-        Ready::Clear { socket, read, is_http2: false } => {
-            http1::serve(socket, read, caller, entrance, stop.connections).await
-        }
+        Ready::Clear { socket, read, is_http2: false } => http1::serve(socket, read, caller, around).await,
         Ready::Secured { stream, is_http2: false } => {
-            http1::serve(*stream, Bytes::new(), caller, entrance, stop.connections).await
+            http1::serve(*stream, Bytes::new(), caller, around).await
         }
     }
 }

@@ -14,12 +14,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 
+use super::connection::Surroundings;
 use super::framing::{Limits, LookedOver};
 use super::interposed::Interposed;
+use super::patience::Patient;
 use crate::config::Server;
-use crate::proxy::{Aside, Caller, Entrance};
+use crate::proxy::{Aside, Caller, Doubt};
 
 /// How a connection came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +40,23 @@ pub(super) async fn serve<S>(
     stream: S,
     already_read: Bytes,
     caller: Arc<Caller>,
-    entrance: Entrance,
-    closing: CancellationToken,
+    around: &Surroundings,
 ) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (entrance, closing) = (&around.entrance, &around.stop.connections);
     let road = entrance.now();
     let (http, limits) = (protocol(&road.settings().server), Limits::of(&road.settings().server));
+    let on_end = Box::new({
+        let (reception, peer) = (Arc::clone(&around.reception), caller.address);
+        move || {
+            if let Some(unlogged) = reception.alarms.makes_no_room.rings() {
+                tracing::warn!(%peer, unlogged, "a connection was closed: it made no room within server.write_timeout");
+            }
+        }
+    });
+    let stream = Patient::new(stream, &road.settings().server, on_end);
     drop(road);
     let aside = Aside::default();
     let (stream, findings) = LookedOver::new(Interposed::new(stream, aside.clone()), already_read, limits);
@@ -55,6 +65,11 @@ where
         let (proxy, caller, findings) = (entrance.now(), &caller, &findings);
         // Taken now, and not when the future is polled: it is about this request.
         let doubt = findings.of_this_request();
+        if let Some(limit) = doubt.and_then(limit_of)
+            && let Some(unlogged) = around.reception.alarms.beyond_a_limit.rings()
+        {
+            tracing::warn!(peer = %caller.address, limit, unlogged, "a request was refused");
+        }
         let asks_upgrade =
             request.version() == Version::HTTP_11 && request.headers().contains_key(header::UPGRADE);
         async move {
@@ -77,6 +92,17 @@ where
     tracing::debug!(%error, peer = %caller.address, "a connection broke off");
     // An answer that broke off, and that only the end of its connection ends.
     if error.is_user() && aside.is_ended_by_the_connection() { Ended::CutShort } else { Ended::InOrder }
+}
+
+/// The setting that a request went beyond, if that is what is wrong with it.
+fn limit_of(doubt: Doubt) -> Option<&'static str> {
+    match doubt {
+        Doubt::TargetTooLong { .. } => Some("server.target_bytes_max"),
+        Doubt::HeadTooLarge { .. } => Some("server.header_bytes_max"),
+        Doubt::TooManyFields { .. } => Some("server.header_count_max"),
+        Doubt::HeadTooSlow(_) => Some("server.header_timeout"),
+        Doubt::Malformed(_) | Doubt::VersionNotSupported | Doubt::CodingNotKnown | Doubt::Tunnel => None,
+    }
 }
 
 fn protocol(settings: &Server) -> http1::Builder {

@@ -10,6 +10,7 @@ mod http1;
 mod http2;
 mod interposed;
 mod limits;
+mod patience;
 mod proxy_protocol;
 mod reception;
 mod socket;

@@ -29,6 +29,8 @@ pub(super) struct Alarms {
     pub(super) not_trusted: Alarm,
     pub(super) no_handshake: Alarm,
     pub(super) misbehaved: Alarm,
+    pub(super) makes_no_room: Alarm,
+    pub(super) beyond_a_limit: Alarm,
 }
 
 impl Reception {

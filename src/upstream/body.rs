@@ -3,6 +3,8 @@
 //! Must not know what they mean.
 
 use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -26,18 +28,19 @@ pub struct Buffered {
 }
 
 /// The body of a request to an upstream.
-#[derive(Debug)]
 pub struct RequestBody {
     source: Source,
     progress: Progress,
 }
 
-#[derive(Debug)]
+/// A caller's body, wherever it comes from.
+type Streamed = dyn Body<Data = Bytes, Error = Box<dyn StdError + Send + Sync>> + Send + Sync;
+
 enum Source {
     /// In memory: can be sent again.
     Buffered(Buffered),
     /// Streamed from the caller, after what was read of it already.
-    Streamed { prefix: Bytes, rest: Incoming, trailers: Trailers },
+    Streamed { prefix: Bytes, rest: Pin<Box<Streamed>>, trailers: Trailers },
 }
 
 /// Which of a body's trailers travel on.
@@ -131,8 +134,14 @@ impl Body for Buffered {
 
 impl RequestBody {
     /// A caller's body, streamed, after the `prefix` that was read of it already.
-    pub fn streamed(prefix: Bytes, rest: Incoming, trailers: Trailers) -> Self {
-        Source::Streamed { prefix, rest, trailers }.into()
+    pub fn streamed<B>(prefix: Bytes, rest: B, trailers: Trailers) -> Self
+    where
+        B: Body<Data = Bytes, Error = Box<dyn StdError + Send + Sync>> + Send + Sync + 'static,
+    {
+        if prefix.is_empty() && rest.is_end_stream() {
+            return Buffered::default().into();
+        }
+        Source::Streamed { prefix, rest: Box::pin(rest), trailers }.into()
     }
 
     /// All of it, if it is in memory, within `max` bytes, and without trailers. Then nothing of it is left.
@@ -159,6 +168,12 @@ impl RequestBody {
     }
 }
 
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").field("size", &self.size_hint()).finish_non_exhaustive()
+    }
+}
+
 impl From<Buffered> for RequestBody {
     fn from(body: Buffered) -> Self {
         Source::Buffered(body).into()
@@ -173,12 +188,12 @@ impl From<Source> for RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Box<dyn StdError + Send + Sync>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         this.progress.moved();
         match &mut this.source {
@@ -192,7 +207,8 @@ impl Body for RequestBody {
             Source::Streamed { prefix, .. } if !prefix.is_empty() => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(prefix)))))
             }
-            Source::Streamed { rest, trailers, .. } => Pin::new(rest)
+            Source::Streamed { rest, trailers, .. } => rest
+                .as_mut()
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| Ok(with_trailers(frame?, trailers)))),
         }

@@ -289,3 +289,93 @@ fn a_connection_without_a_request_is_closed_without_a_word() {
     assert_eq!(kept.read().status, 201);
     assert!(kept.try_read().is_none(), "nothing more was asked");
 }
+
+const HURRIED: &str = "body_timeout = \"300ms\"\nbody_rate_min = \"1KiB\"";
+
+#[test]
+fn a_body_that_does_not_come_in_time_is_told_so_and_nothing_is_claimed_or_passed_on() {
+    let upstream = Upstream::of_payments();
+    let gateway = impatient(&upstream, HURRIED);
+    for ask in [post("/payments").key("k"), post("/elsewhere"), post("/elsewhere").chunked(&["ab"], &[])] {
+        let mut client = gateway.client();
+        let answer = client.send_head(&ask).say(b"2\r\na").read();
+        assert_eq!(answer.problem(), (408, "request-timeout".into()));
+        assert!(client.wire().is_at_end());
+    }
+    assert_eq!(upstream.executions(), 0);
+    until("the requests passed on are given up", || upstream.open_connections() == 0);
+    assert_eq!(gateway.ask(&post("/payments").key("k")).word().as_deref(), Some("executed"));
+}
+
+#[test]
+fn a_body_that_trickles_in_is_not_waited_for() {
+    let upstream = Upstream::of_payments();
+    let gateway = impatient(&upstream, HURRIED);
+    for target in ["/payments", "/elsewhere"] {
+        let mut client = gateway.client();
+        client.send_head(&post(target).key("k").body(vec![b'x'; 1_000_000]));
+        let refused = format!("path=\"{target}\" status=408");
+        until("it is answered", || {
+            client.wire().write(b"x");
+            gateway.log().contains(&refused)
+        });
+    }
+    assert_eq!(upstream.executions(), 0);
+}
+
+#[test]
+fn a_body_that_keeps_the_pace_may_take_longer() {
+    let upstream = Upstream::of_payments();
+    let gateway = impatient(&upstream, "body_timeout = \"2s\"\nbody_rate_min = \"1B\"");
+    let mut client = gateway.client();
+    client.send_head(&post("/payments").key("k").body("12345678"));
+    for _ in 0..8 {
+        // The pace is the claim: four bytes in a second, where one would do.
+        std::thread::sleep(Duration::from_millis(250));
+        client.say(b"x");
+    }
+    assert_eq!(client.read().status, 201);
+}
+
+#[test]
+fn a_call_of_grpc_may_rest_as_long_as_it_likes() {
+    let upstream = Upstream::of_payments();
+    let gateway = impatient(&upstream, HURRIED);
+    let mut client = gateway.client();
+    client.send_head(&post("/payments").header("Content-Type", "application/grpc").body("ab")).say(b"a");
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(client.say(b"b").read().status, 201);
+}
+
+#[test]
+fn a_caller_is_not_to_blame_for_an_upstream_that_is_slow_to_take() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let gateway = GatewayPlan::before_url(&url).server(HURRIED).start();
+    let size = 20_000_000;
+    let mut client = gateway.client();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            std::thread::sleep(Duration::from_millis(900));
+            let mut left = size;
+            let mut bytes = vec![0; 1 << 20];
+            while left > 0 {
+                left = left.saturating_sub(std::io::Read::read(&mut stream, &mut bytes).unwrap());
+            }
+            std::io::Write::write_all(&mut stream, b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+        });
+        client.send(&post("/elsewhere").body(vec![b'x'; size]));
+        assert_eq!(client.read().status, 201);
+    });
+}
+
+#[test]
+fn a_caller_that_makes_no_room_for_its_answer_is_cut_off() {
+    let upstream = Upstream::always(Reply::answer(200).body(vec![b'x'; 50_000_000]));
+    let gateway = impatient(&upstream, "write_timeout = \"300ms\"");
+    let _client = gateway.send(&get("/elsewhere"));
+    until("it is logged", || gateway.log().contains("it made no room within server.write_timeout"));
+    until("the upstream is let go", || upstream.open_connections() == 0);
+}
