@@ -101,7 +101,7 @@ fn suffer(dir: &Path, subject: Option<&Subject>, attack: &Attack) -> Result<Opti
     Ok(Some(Suffered { closed_after: closed_after(&fs::read_to_string(dir.join("told.csv"))?), served }))
 }
 
-/// Every half second of the tool's own account: seconds, closed, pending, connected, service available.
+/// From the tool's own account of every second: seconds, closed, pending, connected, service available.
 fn closed_after(table: &str) -> Option<u32> {
     let rows = table.lines().skip(1).filter_map(|line| {
         let mut numbers = line.split(',').map(|word| word.trim().parse::<u32>());
@@ -110,9 +110,12 @@ fn closed_after(table: &str) -> Option<u32> {
         Some((second, left))
     });
     let rows: Vec<_> = rows.collect();
-    let (_, last_left) = rows.last()?;
-    (*last_left == 0)
-        .then(|| rows.iter().rev().take_while(|(_, left)| *left == 0).last().map(|(at, _)| *at))?
+    let (last, left) = *rows.last()?;
+    if left > 0 {
+        // The tool ends when it has lost its last connection, and does not count that second.
+        return (last + 2 < LASTS).then_some(last + 1);
+    }
+    rows.iter().rev().take_while(|(_, left)| *left == 0).last().map(|(at, _)| *at)
 }
 
 fn closing_cell(suffered: Option<&Suffered>) -> Cell {
