@@ -32,7 +32,7 @@ use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
 use crate::proxy::{Router, Settings, Shared};
 use crate::server::{self, BadTls, Reception, Stop};
-use crate::upstream::{BadAddress, Trust, Upstream};
+use crate::upstream::{BadAddress, BadTrust, Trust, Upstream};
 
 use backing::Backing;
 pub use backing::{OpenError, open_transfer};
@@ -81,9 +81,9 @@ pub enum GatewayError {
     /// An upstream's address cannot be used.
     #[error("prepare the upstreams")]
     Upstream(#[from] BadAddress),
-    /// The system's certificates cannot be read.
-    #[error("read the system's certificates, which https upstreams need")]
-    Trust(#[source] io::Error),
+    /// An upstream cannot be met over TLS.
+    #[error("prepare the upstreams")]
+    Trust(#[from] BadTrust),
     /// The system gives no thread, runtime or signal handler.
     #[error("start a worker")]
     Worker(#[source] io::Error),
@@ -228,27 +228,29 @@ impl Running {
 /// What workers need to make their connections.
 #[derive(Clone, Debug)]
 struct Upstreams {
-    trust: Trust,
+    /// In the order of the configuration.
+    trusts: Arc<[Trust]>,
 }
 
 impl Upstreams {
     /// Reads the certificates once, and makes sure that every worker will be able to make its clients.
     fn prepare(config: &Config) -> Result<Self, GatewayError> {
-        let upstreams = Self { trust: Self::trust(config).map_err(GatewayError::Trust)? };
+        let upstreams = Self::trusting(config)?;
         upstreams.connect(config)?;
         Ok(upstreams)
     }
 
-    fn trust(config: &Config) -> io::Result<Trust> {
-        Trust::of_system(config.upstreams.iter().any(|upstream| upstream.tls))
+    fn trusting(config: &Config) -> Result<Self, BadTrust> {
+        Ok(Self { trusts: config.upstreams.iter().map(Trust::of).collect::<Result<_, _>>()? })
     }
 
     fn connect(&self, config: &Config) -> Result<Vec<Upstream>, BadAddress> {
-        config.upstreams.iter().map(|upstream| self.connect_one(upstream)).collect()
+        self.of(config).map(|(upstream, trust)| Upstream::new(upstream, trust)).collect()
     }
 
-    fn connect_one(&self, config: &config::Upstream) -> Result<Upstream, BadAddress> {
-        Upstream::new(config, &self.trust)
+    /// Each upstream of the configuration, and how it is trusted.
+    fn of<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = (&'a config::Upstream, &'a Trust)> {
+        config.upstreams.iter().zip(&*self.trusts)
     }
 }
 

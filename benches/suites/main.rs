@@ -15,6 +15,7 @@ mod raw;
 mod site;
 mod slow;
 #[path = "../../tests/smuggling/mod.rs"]
+#[allow(dead_code, reason = "the tests use the rest of it")]
 mod smuggling;
 mod subjects;
 mod table;

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 
 use super::smuggling::message::{self, Message, Reading, Unframed};
 use super::websocket;
+
+const LETTERS_MAX: usize = 30_000_000;
 
 /// A site that runs until it is dropped.
 pub(super) struct Site {
@@ -134,13 +136,13 @@ fn answer(stream: &mut TcpStream, path: &str, request: &Message) -> io::Result<(
     }
 }
 
-/// Letters by which a lost or moved piece shows.
+/// Letters by which a lost or moved piece shows, `LETTERS_MAX` at most.
 pub(super) fn letters(count: usize) -> Vec<u8> {
-    (b'a'..=b'z')
-        .cycle()
-        .zip(0..count)
-        .map(|(letter, at)| if at % 997 == 0 { b'#' } else { letter })
-        .collect()
+    static ALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let letters = (b'a'..=b'z').cycle().zip(0..LETTERS_MAX);
+        letters.map(|(letter, at)| if at % 997 == 0 { b'#' } else { letter }).collect()
+    });
+    ALL.get(..count).unwrap_or(&ALL).to_vec()
 }
 
 /// `bytes=N-`.

@@ -3,6 +3,7 @@
 //! nginx and `HAProxy` are set up as Debian does it, plus what any reverse proxy needs: connections to the upstream
 //! are kept, upgrades are passed on, HTTP/2 and TLS are on. `docs/suites.md` tells the same in words.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -136,7 +137,7 @@ fn onceway(dir: &Path, upstream: SocketAddr) -> Result<Subject, Failure> {
         let started = started("onceway", &dir, 2, |ports| {
             let config = dir.join("onceway.toml");
             fs::write(&config, onceway_config(ports, lines, upstream))?;
-            let mut command = Command::new(env!("CARGO_BIN_EXE_onceway"));
+            let mut command = Command::new(binary());
             command.current_dir(&dir).arg("serve").arg("--config").arg(config);
             Ok(command)
         });
@@ -150,6 +151,11 @@ fn onceway(dir: &Path, upstream: SocketAddr) -> Result<Subject, Failure> {
         }
     }
     Ok(Subject { doors, _processes: processes })
+}
+
+/// This build's, unless another is named.
+fn binary() -> OsString {
+    std::env::var_os("ONCEWAY_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_onceway").into())
 }
 
 fn nginx(dir: &Path, upstream: SocketAddr) -> Result<Subject, Failure> {

@@ -206,7 +206,7 @@ pub static POLICY: [Key; 27] = [
     key("key_max_length", Shape::Count(1, 1024), "255", "Longest accepted key, in characters."),
     key(
         "scope",
-        Shape::Texts("\"header:NAME\" such as \"header:Authorization\""),
+        Shape::Texts("\"header:NAME\" such as \"header:Authorization\", or \"client-cert\""),
         "[\"header:Authorization\"]",
         "What separates callers; [] is one space for all.",
     ),
@@ -316,7 +316,7 @@ pub static PREVIOUS: [Key; 5] = [
     ),
     key(
         "scope",
-        Shape::Texts("\"header:NAME\" such as \"header:Authorization\""),
+        Shape::Texts("\"header:NAME\" such as \"header:Authorization\", or \"client-cert\""),
         "",
         "What separated callers. Left out: what does now.",
     ),

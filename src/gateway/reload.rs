@@ -14,7 +14,7 @@ use super::{Running, Upstreams, settings, systemd};
 use crate::clock;
 use crate::config::{self, Config, ConfigProblems};
 use crate::server::{Acceptor, BadTls};
-use crate::upstream::BadAddress;
+use crate::upstream::{BadAddress, BadTrust};
 
 /// How long a worker may take to go on with another configuration before that is told.
 const CHANGE_MAX: Duration = Duration::from_secs(5);
@@ -39,8 +39,8 @@ pub(super) enum NotReloaded {
     Upstream(#[from] BadAddress),
     #[error("prepare TLS")]
     Tls(#[from] BadTls),
-    #[error("read the system's certificates, which https upstreams need")]
-    Trust(#[source] std::io::Error),
+    #[error("prepare the upstreams")]
+    Trust(#[from] BadTrust),
 }
 
 impl Running {
@@ -66,7 +66,7 @@ impl Running {
         // A file system may hang, many routes take their time, and the store's heartbeat goes by this runtime.
         let reading = tokio::task::spawn_blocking(move || read(&file, &old, stood));
         let (config, losses) = reading.await.map_err(NotReloaded::Panicked)??;
-        let upstreams = Upstreams { trust: Upstreams::trust(&config).map_err(NotReloaded::Trust)? };
+        let upstreams = Upstreams::trusting(&config)?;
         upstreams.connect(&config)?;
         let acceptor = Acceptor::of(&config.server)?;
         let settings = Arc::new(settings(&config));

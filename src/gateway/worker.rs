@@ -116,9 +116,9 @@ fn kept_or_made(
     upstreams: &Upstreams,
 ) -> Result<Vec<Upstream>, BadAddress> {
     let kept = |config| old.upstreams.iter().zip(held).find(|(known, _)| *known == config);
-    let kept_or_made = |config| match kept(config) {
+    let kept_or_made = |(config, trust)| match kept(config) {
         Some((_, upstream)) => Ok(upstream.clone()),
-        None => upstreams.connect_one(config),
+        None => Upstream::new(config, trust),
     };
-    new.upstreams.iter().map(kept_or_made).collect()
+    upstreams.of(new).map(kept_or_made).collect()
 }

@@ -29,7 +29,9 @@ use crate::ledger::{Claim, LateClaim, Settlement, Unprocessed};
 use crate::protocol::policy::{Policy, StatusMeaning};
 use crate::protocol::record::UnknownReason;
 use crate::protocol::saved::{SavedHead, SavedResponse};
-use crate::upstream::{AnswerBody, Buffered, Progress, RequestBody, SendError, Trailers, Upstream};
+use crate::upstream::{
+    AnswerBody, AnswerBroken, Buffered, Progress, RequestBody, SendError, Trailers, Upstream,
+};
 
 /// Bodies shorter than this are copied out of the buffer they were read into.
 const COPIED_BELOW: usize = 64 * 1024;
@@ -71,7 +73,7 @@ enum Received {
 /// Why no whole answer came back.
 enum Lost {
     Sending(SendError),
-    CutShort(hyper::Error),
+    CutShort(AnswerBroken),
 }
 
 impl Answer {
@@ -322,9 +324,7 @@ fn is_to_be_streamed(response: &Response<AnswerBody>, max: u64) -> bool {
     let is_event_stream = fields
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
-    let is_close_delimited =
-        body.size_hint().exact().is_none() && !fields.contains_key(header::TRANSFER_ENCODING);
-    is_event_stream || is_close_delimited || body.size_hint().lower() > max
+    is_event_stream || body.is_close_delimited() || body.size_hint().lower() > max
 }
 
 /// Reads a body to its end; answers whether it came in time.

@@ -15,12 +15,14 @@ mod aside;
 mod body;
 mod caller;
 mod canonical;
+mod doubt;
 mod entrance;
 mod execute;
 mod forwarded;
 mod guard;
 mod headers;
 mod pass;
+mod patience;
 mod patterns;
 mod readings;
 mod respond;
@@ -46,9 +48,11 @@ use crate::upstream::Upstream;
 
 pub use answer::AnswerStream;
 pub use aside::{Aside, Unforeseen};
-pub use caller::{Caller, CallersName};
+pub use caller::{Caller, CallersName, Newcomer};
+pub use doubt::Doubt;
 pub use entrance::{Entrance, Settings, Shared};
 use headers::Stopped;
+pub use patience::{Allowance, Timer};
 use respond::About;
 pub use respond::{Rejection, Word};
 pub use route::{Routed, Router};
@@ -81,6 +85,11 @@ impl Proxy {
         Self { shared, settings, ledger, upstreams: upstreams.into() }
     }
 
+    /// For a connection that has just been accepted.
+    pub fn newcomer(&self) -> Newcomer {
+        Newcomer::among(&self.shared.newcomers)
+    }
+
     /// What the configuration asks for by which it works.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -97,8 +106,8 @@ impl Proxy {
         &self.upstreams
     }
 
-    /// Answers one request. `doubt`: what makes its framing doubtful, if anything does; nothing of such a
-    /// request goes any further.
+    /// Answers one request. `doubt`: what the listener found wrong with it, if anything; nothing of such a request
+    /// goes any further.
     ///
     /// Cancel safety: dropping the future means that the caller has gone. What was claimed goes on in a
     /// task of its own; what was not is not sent, or passes out of sight.
@@ -106,7 +115,7 @@ impl Proxy {
         &self,
         request: Request<Incoming>,
         caller: &Arc<Caller>,
-        doubt: Option<&'static str>,
+        doubt: Option<Doubt>,
     ) -> Response<AnswerStream> {
         let exchange = self.shared.exchanges.token();
         let mut line = AccessLine::begin(&request, caller.address);
@@ -116,7 +125,7 @@ impl Proxy {
             aside.begin(&request);
         }
         let answer = match doubt {
-            Some(reason) => Err(self.what_is_wrong(request, reason, caller, &mut line)),
+            Some(doubt) => Err(self.what_is_wrong(request, doubt, caller, &mut line)),
             None => self.take(request, caller, &mut line).await,
         };
         let mut response = answer.unwrap_or_else(|rejection| {
@@ -133,8 +142,8 @@ impl Proxy {
             line.word(rejection.word().as_str());
             response
         });
-        if self.is_draining() || doubt.is_some() {
-            response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+        if self.shared.leaving.load(Ordering::Acquire) || doubt.is_some() {
+            respond::tell_to_leave(&mut response);
         }
         if let Some(aside) = &aside {
             aside.answered(&response);
@@ -155,7 +164,9 @@ impl Proxy {
         caller: &Arc<Caller>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
-        if self.is_draining() {
+        // One that was let in is served once. HTTP/2 tells by GOAWAY which requests are the last (RFC 9113 §6.8).
+        let is_expected = caller.newcomer.asks() || request.version() == http::Version::HTTP_2;
+        if self.is_draining() && !is_expected {
             return Err(Rejection::Draining);
         }
         let mut request = check(request)?;
@@ -174,22 +185,23 @@ impl Proxy {
         }
     }
 
-    /// The rejection of a request whose framing is in doubt: that of its key, if that is what is wrong.
+    /// The rejection of a request that is in doubt: that of its key, if that is what is wrong.
     fn what_is_wrong(
         &self,
         request: Request<Incoming>,
-        reason: &'static str,
+        doubt: Doubt,
         caller: &Caller,
         line: &mut AccessLine,
     ) -> Rejection {
-        if let Ok(request) = check(request)
+        if matches!(doubt, Doubt::Malformed(_))
+            && let Ok(request) = check(request)
             && let Ok(Road::Guarded(route)) = self.road(&request, line)
             && let Err(rejection @ Rejection::KeyInvalid(_)) =
                 admit::admit(&route.policy, request.headers(), caller)
         {
             return rejection;
         }
-        Rejection::Malformed(reason)
+        doubt.into()
     }
 
     fn road<B>(&self, request: &Request<B>, line: &mut AccessLine) -> Result<Road<'_>, Rejection> {

@@ -12,7 +12,7 @@ pub(super) use rules::{decoded, hex_in_upper_case};
 
 /// Readings of one path, and their bytes together. A path with more reads in too many ways to be told.
 const READINGS_MAX: usize = 256;
-const READINGS_BYTES_MAX: usize = 64 * 1024;
+const READINGS_BYTES_MAX: usize = 32 * 1024;
 
 /// How a look at the readings of a path ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,19 +32,7 @@ pub(super) struct Rules(u32);
 
 /// Whether a path may have more than one reading. Most have not, and are told from others in one pass.
 pub(super) fn has_choices(path: &[u8]) -> bool {
-    let mut before = b'x';
-    for &byte in path {
-        let is_choice = match byte {
-            b'/' => before == b'/',
-            b'%' | b';' | b'\\' | b'+' | b'.' | b'(' => true,
-            _ => !byte.is_ascii_graphic(),
-        };
-        if is_choice {
-            return true;
-        }
-        before = byte;
-    }
-    before == b'/' && path.len() > 1
+    rules::signs(path) != 0
 }
 
 /// Shows every reading of `path` to `is_enough`, the literal one first, until that says so. Rules `spared` are
@@ -64,8 +52,9 @@ pub(super) fn look(path: &[u8], spared: Rules, mut is_enough: impl FnMut(&[u8]) 
         if rules::is_beyond_telling(&reading) {
             return Look::Unknown;
         }
-        for (number, rule) in (0..).zip(rules::ALL) {
-            if spared.has(number) && rule.may_be_spared {
+        let signs = rules::signs(&reading);
+        for (number, rule) in (0..).zip(&rules::ALL) {
+            if rule.signs & signs == 0 || (rule.may_be_spared && spared.has(number)) {
                 continue;
             }
             let Some(read) = (rule.apply)(&reading) else { continue };

@@ -64,6 +64,27 @@ pub enum Rejection {
     PathAmbiguous,
     /// Not well-formed HTTP, with the reason.
     Malformed(&'static str),
+    /// The target is longer than is taken.
+    TargetTooLong {
+        /// Bytes accepted.
+        max: usize,
+    },
+    /// The head is larger than is taken.
+    HeadTooLarge {
+        /// Bytes accepted.
+        max: usize,
+    },
+    /// The head has more fields than are taken.
+    TooManyFields {
+        /// Fields accepted.
+        max: usize,
+    },
+    /// A version of HTTP that is not spoken here.
+    VersionNotSupported,
+    /// A transfer coding that nobody undoes here.
+    CodingNotKnown,
+    /// The caller did not send its head in time.
+    HeadTooSlow(Duration),
     /// The caller did not send its body in time.
     BodyTooSlow(Duration),
     /// CONNECT or TRACE.
@@ -163,6 +184,14 @@ impl Rejection {
     /// The word that goes with it.
     pub fn word(&self) -> Word {
         problem(self, None).word
+    }
+}
+
+/// Says that no further request will be answered on the connection (RFC 9112 §9.6). After a change of protocol the
+/// field names that one, and there are no requests any more.
+pub(super) fn tell_to_leave<B>(response: &mut Response<B>) {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
@@ -294,6 +323,61 @@ fn problem(rejection: &Rejection, policy: Option<&Policy>) -> Problem {
             closes: true,
             ..plain(400, "malformed-request", "Request not well-formed", &sentence(reason))
         },
+        Rejection::TargetTooLong { max } => Problem {
+            closes: true,
+            ..plain(
+                414,
+                "uri-too-long",
+                "Request target too long",
+                &format!("A request target may have {max} bytes here."),
+            )
+        },
+        Rejection::HeadTooLarge { max } => Problem {
+            closes: true,
+            ..plain(
+                431,
+                "headers-too-large",
+                "Request head too large",
+                &format!("A request's head may have {max} bytes here."),
+            )
+        },
+        Rejection::TooManyFields { max } => Problem {
+            closes: true,
+            ..plain(
+                431,
+                "headers-too-large",
+                "Too many header fields",
+                &format!("A request may have {max} header fields here."),
+            )
+        },
+        Rejection::VersionNotSupported => Problem {
+            closes: true,
+            ..plain(
+                505,
+                "version-not-supported",
+                "HTTP version not supported",
+                "This listener does not speak that version of HTTP.",
+            )
+        },
+        Rejection::CodingNotKnown => Problem {
+            closes: true,
+            ..plain(
+                501,
+                "not-implemented",
+                "Transfer coding not known",
+                "A request's body may come in chunks, and in no other transfer coding.",
+            )
+        },
+        Rejection::HeadTooSlow(limit) => Problem {
+            retry_same_key: true,
+            closes: true,
+            ..plain(
+                408,
+                "request-timeout",
+                "Request head not received in time",
+                &format!("The whole head was not received within {limit:?}. Nothing was forwarded."),
+            )
+        },
         Rejection::BodyTooSlow(limit) => Problem {
             retry_same_key: true,
             closes: true,
@@ -301,7 +385,7 @@ fn problem(rejection: &Rejection, policy: Option<&Policy>) -> Problem {
                 408,
                 "request-timeout",
                 "Request body not received in time",
-                &format!("The whole body was not received within {limit:?}. Nothing was forwarded."),
+                &format!("The body was waited for longer than {limit:?} and what its pace allows."),
             )
         },
         Rejection::MethodNotSupported => {
@@ -465,6 +549,7 @@ fn unreached_as_proxy_error(cause: NotSent) -> &'static str {
         NotSent::ConnectTimeout => "connection_timeout",
         NotSent::Tls => "tls_protocol_error",
         NotSent::ConnectionDead => "connection_terminated",
+        NotSent::Refused => "destination_unavailable",
     }
 }
 

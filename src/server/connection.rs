@@ -19,7 +19,7 @@ use super::socket::{Lender, Socket};
 use super::tls::{Acceptor, Secured};
 use super::{Stop, http2, proxy_protocol};
 use crate::config::Server;
-use crate::proxy::{Caller, Entrance, TurnedAway};
+use crate::proxy::{Caller, Entrance, Newcomer, TurnedAway};
 
 /// RFC 9113 §3.4: by these bytes a client says that it speaks HTTP/2.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -47,7 +47,13 @@ enum Ready {
 /// Serves a connection to its end.
 ///
 /// Cancel safety: dropping the future cuts the connection.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, around: Surroundings) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    newcomer: Newcomer,
+    around: Surroundings,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was not set");
     }
@@ -63,7 +69,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, aro
     drop(proxy);
     match ready {
         Ok(Some((ready, caller))) => {
-            if speak(ready, Arc::new(caller), &around).await == Ended::CutShort {
+            if speak(ready, Arc::new(Caller { newcomer, ..caller }), &around).await == Ended::CutShort {
                 return lender.cut();
             }
         }
@@ -120,7 +126,13 @@ async fn prepare(
         return None;
     }
     let is_trusted = is_trusted(address.ip(), settings);
-    let caller = |is_tls, certificate| Caller { address, is_trusted, is_tls, certificate };
+    let caller = |is_tls, certificate| Caller {
+        address,
+        is_trusted,
+        is_tls,
+        certificate,
+        newcomer: Newcomer::default(),
+    };
     if let Some(acceptor) = reception.tls() {
         let secured = secure(&acceptor, socket, address, reception).await?;
         let ready = Ready::Secured { stream: Box::new(secured.stream), is_http2: secured.is_http2 };

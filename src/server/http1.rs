@@ -8,15 +8,15 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::Request;
+use http::{Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use super::framing::LookedOver;
+use super::framing::{Limits, LookedOver};
 use super::interposed::Interposed;
 use crate::config::Server;
 use crate::proxy::{Aside, Caller, Entrance};
@@ -45,13 +45,25 @@ pub(super) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let http = protocol(&entrance.now().settings().server);
+    let road = entrance.now();
+    let (http, limits) = (protocol(&road.settings().server), Limits::of(&road.settings().server));
+    drop(road);
     let aside = Aside::default();
-    let (stream, findings) = LookedOver::new(Interposed::new(stream, aside.clone()), already_read);
+    let (stream, findings) = LookedOver::new(Interposed::new(stream, aside.clone()), already_read, limits);
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(aside.clone());
-        let (proxy, caller, doubt) = (entrance.now(), &caller, findings.of_next_request());
-        async move { Ok::<_, Infallible>(proxy.handle(request, caller, doubt).await) }
+        let (proxy, caller, findings) = (entrance.now(), &caller, &findings);
+        // Taken now, and not when the future is polled: it is about this request.
+        let doubt = findings.of_this_request();
+        let asks_upgrade =
+            request.version() == Version::HTTP_11 && request.headers().contains_key(header::UPGRADE);
+        async move {
+            let response = proxy.handle(request, caller, doubt).await;
+            if asks_upgrade {
+                findings.is_granted(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let served = tokio::select! {
@@ -69,8 +81,8 @@ where
 
 fn protocol(settings: &Server) -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
+    // What is waited for, and how long, is known in `framing.rs`, where heads are held back.
+    http.header_read_timeout(None)
         // A peer's half-close is not its leaving (RFC 9112 §9.6): it may still read its answer.
         .half_close(true)
         .max_buf_size(settings.header_bytes_max.max(8192))

@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connection::Surroundings;
 use super::reception::Reception;
 use crate::config::Server;
-use crate::proxy::Caller;
+use crate::proxy::{Caller, Doubt};
 
 use conduct::{Fault, Terms};
 use watch::{Repute, Watched};
@@ -131,16 +131,17 @@ fn terms(settings: &Server) -> Terms {
 }
 
 /// What is wrong with a request's head that neither h2 nor the road looks at.
-fn doubt<B>(request: &hyper::Request<B>, header_count_max: usize) -> Option<&'static str> {
+fn doubt<B>(request: &hyper::Request<B>, header_count_max: usize) -> Option<Doubt> {
     let fields = request.headers();
     // RFC 9113 §8.2.3: a cookie may come in any number of lines, and is one field.
     let crumbs = fields.get_all("cookie").iter().count().saturating_sub(1);
-    (fields.len() - crumbs > header_count_max).then_some("there are too many header fields")
+    (fields.len() - crumbs > header_count_max).then_some(Doubt::TooManyFields { max: header_count_max })
 }
 
 fn log(fault: Fault, caller: &Caller, reception: &Reception) {
     let reason = match fault {
-        Fault::Idle => return,
+        // As with what h2 refuses by itself.
+        Fault::Idle | Fault::Malformed(_) => return,
         Fault::TakesBack => "it takes back more requests than server.resets_max",
         Fault::IdleFrames => "it sends frame after frame that serves no request",
         Fault::Unfinished => "it did not finish a frame or a head within server.header_timeout",

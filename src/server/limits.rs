@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-/// Descriptors beside those of connections: stores, upstreams, files.
+/// Descriptors beside those of callers' connections: stores, upstreams, files.
 const DESCRIPTORS_BESIDE: u64 = 256;
 
 /// How often an event of one kind is logged at most.
@@ -117,14 +117,12 @@ pub fn raise_descriptors(connections: usize) {
     {
         tracing::warn!(%error, "the limit of open files was not raised");
     }
-    // A connection through the gateway has a side towards the caller and one towards the upstream.
-    let wanted =
-        u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(DESCRIPTORS_BESIDE);
+    let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(DESCRIPTORS_BESIDE);
     if let Some(current) = getrlimit(Resource::Nofile).current.filter(|current| *current < wanted) {
         tracing::warn!(
             open_files_max = current,
             wanted,
-            "the system allows fewer open files than server.connections_max may need"
+            "the system allows fewer open files than server.connections_max needs"
         );
     }
 }

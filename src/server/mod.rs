@@ -70,6 +70,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let connections = TaskTracker::new();
+    // Whoever waits for those that have come waits for all that may still come, too.
+    let accepting = entrance.now().newcomer();
     let around = Surroundings { entrance, reception, stop: stop.clone() };
     let mut spare = Spare::new();
     loop {
@@ -89,6 +91,7 @@ pub async fn serve(
         }
     }
     drop(listener);
+    drop(accepting);
     stop.connections.cancelled().await;
     connections.close();
     connections.wait().await;
@@ -100,7 +103,7 @@ fn take_in(stream: TcpStream, peer: SocketAddr, around: &Surroundings, connectio
     let proxy = around.entrance.now();
     let settings = &proxy.settings().server;
     if let Some(place) = around.reception.limits.enter(settings.connections_max) {
-        connections.spawn(connection::serve(stream, peer, place, around.clone()));
+        connections.spawn(connection::serve(stream, peer, place, proxy.newcomer(), around.clone()));
         return;
     }
     if let Some(unlogged) = around.reception.alarms.all_taken.rings() {

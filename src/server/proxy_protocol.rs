@@ -13,6 +13,9 @@ use tokio::net::TcpStream;
 /// What every header of version 2 begins with.
 const SIGNATURE_V2: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
+/// §2.2: version 2, and the command of a connection that the balancer makes by itself.
+const LOCAL_V2: u8 = 0x20;
+
 /// §2.1: the longest line of version 1, with its end.
 const LINE_MAX: usize = 107;
 
@@ -44,6 +47,10 @@ pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, B
     exactly(stream, &mut header, 0).await?;
     if header == SIGNATURE_V2 {
         long(stream, &mut header).await?;
+        // §2.2: with LOCAL the family and the addresses mean nothing, whatever they are.
+        if header.get(SIGNATURE_V2.len()) == Some(&LOCAL_V2) {
+            return Ok(None);
+        }
     } else if header.starts_with(b"PROXY ") {
         line(stream, &mut header).await?;
     } else {
@@ -158,6 +165,7 @@ mod tests {
             b"PROXY UNKNOWN ffff:f...f:ffff 1 2 3\r\n".to_vec(),
             version_2(0x20, 0x00, &[]),
             version_2(0x20, 0x11, &FOUR),
+            version_2(0x20, 0x11, &[]),
             version_2(0x21, 0x00, &[]),
             version_2(0x21, 0x31, &[0; 216]),
         ] {

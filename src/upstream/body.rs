@@ -11,6 +11,8 @@ use http::header::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::http2;
+use super::pool::Lease;
 use super::progress::Progress;
 
 /// Bytes of a buffered request body that are handed on at once.
@@ -54,8 +56,34 @@ impl Trailers {
     }
 }
 
-/// The body of an upstream's answer.
-pub type AnswerBody = Incoming;
+/// The body of an upstream's answer. Dropping it before its end ends its exchange.
+#[derive(Debug)]
+pub struct AnswerBody(Over);
+
+#[derive(Debug)]
+enum Over {
+    Http1(OverHttp1),
+    Http2(Box<http2::Answer>),
+}
+
+/// A body over HTTP/1, and the connection that is free again at its end.
+#[derive(Debug)]
+struct OverHttp1 {
+    body: Incoming,
+    lease: Option<Lease>,
+    is_close_delimited: bool,
+}
+
+/// The upstream's answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerBroken {
+    /// Over HTTP/1.
+    #[error("read the answer to its end over HTTP/1")]
+    Http1(#[source] hyper::Error),
+    /// Over HTTP/2.
+    #[error("read the answer to its end over HTTP/2")]
+    Http2(#[source] h2::Error),
+}
 
 impl Buffered {
     /// A body of `data`, and then `trailers` if there are any.
@@ -105,6 +133,16 @@ impl RequestBody {
     /// A caller's body, streamed, after the `prefix` that was read of it already.
     pub fn streamed(prefix: Bytes, rest: Incoming, trailers: Trailers) -> Self {
         Source::Streamed { prefix, rest, trailers }.into()
+    }
+
+    /// All of it, if it is in memory, within `max` bytes, and without trailers. Then nothing of it is left.
+    pub(super) fn take_small(&mut self, max: usize) -> Option<Bytes> {
+        match &mut self.source {
+            Source::Buffered(body) if body.trailers.is_none() && body.data.len() <= max => {
+                Some(std::mem::take(&mut body.data))
+            }
+            Source::Buffered(_) | Source::Streamed { .. } => None,
+        }
     }
 
     /// Tells `progress` of every piece that moves.
@@ -172,6 +210,87 @@ impl Body for RequestBody {
             Source::Buffered(body) => body.size_hint(),
             Source::Streamed { prefix, rest, .. } if prefix.is_empty() => rest.size_hint(),
             Source::Streamed { .. } => SizeHint::default(),
+        }
+    }
+}
+
+impl AnswerBody {
+    /// A body over HTTP/1; `lease` is what its connection is given back by. Nothing is given back, and nothing ended,
+    /// after a change of protocol.
+    pub(super) fn over_http1(body: Incoming, lease: Option<Lease>, is_framed: bool) -> Self {
+        let is_close_delimited = !is_framed && !body.is_end_stream();
+        let mut over = OverHttp1 { body, lease, is_close_delimited };
+        if over.body.is_end_stream() {
+            over.give_back();
+        }
+        Self(Over::Http1(over))
+    }
+
+    pub(super) fn over_http2(answer: http2::Answer) -> Self {
+        Self(Over::Http2(Box::new(answer)))
+    }
+
+    /// Whether it lasts until its connection ends, which cannot be told from its being cut short (RFC 9112 §8).
+    pub fn is_close_delimited(&self) -> bool {
+        match &self.0 {
+            Over::Http1(over) => over.is_close_delimited,
+            Over::Http2(_) => false,
+        }
+    }
+}
+
+impl OverHttp1 {
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}
+
+impl Drop for OverHttp1 {
+    fn drop(&mut self) {
+        match self.lease.take() {
+            Some(lease) if self.body.is_end_stream() => lease.give_back(),
+            Some(lease) => lease.cut(),
+            None => {}
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = AnswerBroken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerBroken>>> {
+        match &mut self.get_mut().0 {
+            Over::Http1(over) => {
+                let frame = Pin::new(&mut over.body).poll_frame(cx);
+                if matches!(frame, Poll::Ready(None)) {
+                    over.give_back();
+                }
+                frame.map(|frame| frame.map(|frame| frame.map_err(AnswerBroken::Http1)))
+            }
+            Over::Http2(answer) => {
+                let frame = answer.poll_frame(cx);
+                frame.map(|frame| frame.map(|frame| frame.map_err(AnswerBroken::Http2)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Over::Http1(over) => over.body.is_end_stream(),
+            Over::Http2(answer) => answer.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Over::Http1(over) => over.body.size_hint(),
+            Over::Http2(answer) => answer.size_hint(),
         }
     }
 }

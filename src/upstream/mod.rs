@@ -1,15 +1,20 @@
 //! The services behind the gateway. Every failure first answers: did the request leave?
 //!
-//! Must not know keys, claims or routes. Read this file, then `server.rs` (one server, and this worker's connections to
-//! it), `connection.rs` (what is asked before a request's first byte is written), `failure.rs`, `progress.rs`,
-//! `connect.rs`, `body.rs`.
+//! Must not know keys, claims or routes. Read this file, then `server.rs` (sending to one server), `pool.rs` (this
+//! worker's connections to it), `http1.rs` and `http2.rs` (one connection), `connection.rs` (what is asked before a
+//! request's first byte is written), `failure.rs` (what proves that nothing was processed), `connect.rs`, `tls.rs`,
+//! `progress.rs`, `body.rs`.
 
 mod body;
 mod connect;
 mod connection;
 mod failure;
+mod http1;
+mod http2;
+mod pool;
 mod progress;
 mod server;
+mod tls;
 
 use std::sync::Arc;
 
@@ -18,11 +23,12 @@ use http::{Request, Response};
 
 use crate::config;
 
-pub use body::{AnswerBody, Buffered, RequestBody, Trailers, with_trailers};
-pub use connect::{Connector, Trust, connect_once};
+pub use body::{AnswerBody, AnswerBroken, Buffered, RequestBody, Trailers, with_trailers};
+pub use connect::connect_once;
 pub use failure::{Broken, NotSent, SendError};
 pub use progress::{Licence, Progress};
 use server::Server;
+pub use tls::{BadTrust, Trust};
 
 /// One service, with this worker's connections to its servers.
 #[derive(Clone, Debug)]
@@ -48,19 +54,20 @@ pub struct BadAddress {
     name: String,
     authority: String,
     #[source]
-    source: http::uri::InvalidUri,
+    source: http::Error,
 }
 
 impl Upstream {
     /// Makes the clients of one worker for one upstream.
     pub fn new(config: &config::Upstream, trust: &Trust) -> Result<Self, BadAddress> {
         let server = |authority: &String| {
-            let authority: Authority = authority.parse().map_err(|source| BadAddress {
+            let parsed: Result<Authority, _> = authority.parse().map_err(http::Error::from);
+            let server = parsed.and_then(|parsed| Server::new(config, parsed, trust));
+            server.map_err(|source| BadAddress {
                 name: config.name.clone(),
                 authority: authority.clone(),
                 source,
-            })?;
-            Ok(Server::new(config, authority, trust))
+            })
         };
         Ok(Self {
             servers: config.servers.iter().map(server).collect::<Result<_, _>>()?,

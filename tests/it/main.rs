@@ -39,3 +39,4 @@ mod smuggling;
 mod spellings;
 mod twofold;
 mod upstream;
+mod wellformed;

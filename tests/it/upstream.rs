@@ -9,20 +9,22 @@ use onceway::config;
 use onceway::upstream::{Buffered, NotSent, Progress, RequestBody, SendError, Trust, Upstream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-
-/// More than the buffers of a connection on this machine hold.
-const MORE_THAN_FITS: usize = 32 << 20;
+use tokio::sync::mpsc;
 
 fn upstream_at(listener: &TcpListener) -> Upstream {
+    upstream_speaking(config::Protocol::Auto, listener)
+}
+
+fn upstream_speaking(protocol: config::Protocol, listener: &TcpListener) -> Upstream {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let of_gateway = config::for_upstream(&url, None, None).unwrap();
     let config = config::Upstream {
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(5),
+        protocol,
         ..of_gateway.upstreams[0].clone()
     };
-    Upstream::new(&config, &Trust::of_system(false).unwrap()).unwrap()
+    Upstream::new(&config, &Trust::of(&config).unwrap()).unwrap()
 }
 
 fn request(method: &str, body: &'static [u8]) -> Request<RequestBody> {
@@ -43,41 +45,30 @@ async fn head(connection: &mut TcpStream) -> String {
     String::from_utf8_lossy(&read).into_owned()
 }
 
-/// hyper gives a connection to the next request while the last answer still waits to be read. What is read late
-/// must not be taken for the beginning of a request that has long begun.
+/// What is read late must not be taken for the beginning of an answer to somebody else.
 #[tokio::test]
-async fn an_answer_read_late_does_not_make_a_sent_request_look_unsent() {
+async fn a_connection_takes_no_other_request_before_its_answer_was_read() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = upstream_at(&listener);
-    let (begun, has_begun) = oneshot::channel();
-    let (end, ends) = oneshot::channel::<()>();
     let service = async {
-        let (mut connection, _) = listener.accept().await.unwrap();
-        head(&mut connection).await;
-        connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
-        assert!(head(&mut connection).await.starts_with("POST"), "the connection is used again");
-        begun.send(()).unwrap();
-        ends.await.unwrap();
-        drop(connection);
-        // A second delivery would come on another connection.
-        tokio::time::timeout(Duration::from_millis(300), listener.accept()).await.is_ok()
+        let (mut first, _) = listener.accept().await.unwrap();
+        head(&mut first).await;
+        first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
+        let (mut second, _) = listener.accept().await.unwrap();
+        assert!(head(&mut second).await.starts_with("POST"));
+        second.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        assert!(head(&mut first).await.starts_with("PUT"), "it is used again when it is free");
+        first.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await.unwrap();
     };
     let client = async {
         let first = upstream.send(request("GET", b""), &Progress::default()).await.unwrap();
-        let large = Box::leak(vec![b'x'; MORE_THAN_FITS].into_boxed_slice());
-        let (sending, progress) = (request("POST", large), Progress::default());
-        let reading_late = async {
-            has_begun.await.unwrap();
-            // Until the buffers are full: the next write is one that comes after the late reading.
-            progress.stalled_for(Duration::from_millis(300)).await;
-            assert_eq!(first.into_body().collect().await.unwrap().to_bytes(), "hello");
-            end.send(()).unwrap();
-        };
-        tokio::join!(upstream.send(sending, &progress), reading_late).0
+        let second = upstream.send(request("POST", b"pay"), &Progress::default()).await.unwrap();
+        assert_eq!(second.status(), 204);
+        assert_eq!(first.into_body().collect().await.unwrap().to_bytes(), "hello");
+        let third = upstream.send(request("PUT", b"pay"), &Progress::default()).await.unwrap();
+        assert_eq!(third.status(), 202);
     };
-    let (came_again, sent) = tokio::join!(service, client);
-    assert!(!came_again, "the request was delivered twice");
-    assert!(matches!(sent, Err(SendError::Unknown(..))), "{sent:?}");
+    tokio::join!(service, client);
 }
 
 #[tokio::test]
@@ -111,4 +102,59 @@ async fn a_connection_that_died_while_idle_is_replaced_unseen() {
         }
     };
     tokio::join!(service, client);
+}
+
+/// Reads HTTP/2 frames to the end of a connection, and answers on which streams there were HEADERS. `begun` is told of
+/// each.
+async fn streams(mut connection: TcpStream, begun: mpsc::UnboundedSender<u32>) -> Vec<u32> {
+    const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let mut opened = Vec::new();
+    connection.write_all(&EMPTY_SETTINGS).await.unwrap();
+    connection.read_exact(&mut [0; 24]).await.unwrap();
+    let mut head = [0; 9];
+    while connection.read_exact(&mut head).await.is_ok() {
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        connection.read_exact(&mut vec![0; length]).await.unwrap();
+        if head[3] == 1 {
+            opened.push(u32::from_be_bytes([head[5], head[6], head[7], head[8]]));
+            begun.send(opened[opened.len() - 1]).unwrap();
+        }
+    }
+    opened
+}
+
+#[tokio::test]
+async fn over_http_2_too_a_request_is_not_begun_once_its_sender_has_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = upstream_speaking(config::Protocol::Http2, &listener);
+    let (begun, _begun) = mpsc::unbounded_channel();
+    let progress = Progress::default();
+    progress.give_up();
+    let (sent, opened) = tokio::join!(upstream.send(request("POST", b"pay"), &progress), async {
+        streams(listener.accept().await.unwrap().0, begun).await
+    });
+    assert!(matches!(sent, Err(SendError::NotSent(NotSent::ConnectionDead, _))), "{sent:?}");
+    assert!(opened.is_empty(), "a stream was opened: {opened:?}");
+}
+
+#[tokio::test]
+async fn on_a_shared_connection_each_request_has_a_licence_of_its_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = upstream_speaking(config::Protocol::Http2, &listener);
+    let (begun, mut has_begun) = mpsc::unbounded_channel();
+    let lapsed = Progress::licensed_by(Box::new(|| false));
+    let first_progress = Progress::default();
+    let first = upstream.send(request("POST", b"pay"), &first_progress);
+    let second = async {
+        has_begun.recv().await.unwrap();
+        upstream.send(request("POST", b"pay"), &lapsed).await
+    };
+    let service = async { streams(listener.accept().await.unwrap().0, begun).await };
+    let (first, second, opened) = tokio::join!(first, second, service);
+    assert!(matches!(second, Err(SendError::NotSent(NotSent::ConnectionDead, _))), "{second:?}");
+    assert!(
+        matches!(first, Err(SendError::Unknown(..))),
+        "it was written, and its connection ended: {first:?}"
+    );
+    assert_eq!(opened, [1], "nothing of the second was written");
 }

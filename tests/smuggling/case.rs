@@ -82,6 +82,48 @@ impl std::fmt::Display for Misspelt {
     }
 }
 
+impl Case {
+    /// The same with `old` replaced wherever its caller says it, and wherever it must arrive.
+    pub(crate) fn with(mut self, old: &str, new: &str) -> Self {
+        for step in &mut self.send {
+            if let Step::Send(bytes) = step {
+                *bytes = replaced(bytes, old.as_bytes(), new.as_bytes());
+            }
+        }
+        let words = old.split_once(' ').zip(new.split_once(' '));
+        for wanted in self.right.iter_mut().filter_map(|outcome| outcome.requests.as_mut()).flatten() {
+            if let Some(((old, _), (new, _))) = words
+                && wanted.method == old
+            {
+                new.clone_into(&mut wanted.method);
+            }
+        }
+        self
+    }
+
+    /// Whether its caller says `text` exactly once.
+    pub(crate) fn asks_once(&self, text: &str) -> bool {
+        let sent = self.send.iter().map(|step| match step {
+            Step::Send(bytes) => {
+                bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count()
+            }
+            Step::Pause | Step::HalfClose | Step::AwaitAnswer | Step::Close | Step::Reset => 0,
+        });
+        sent.sum::<usize>() == 1
+    }
+}
+
+fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let (mut made, mut left) = (Vec::new(), bytes);
+    while let Some(at) = super::message::find(left, old) {
+        made.extend_from_slice(left.get(..at).unwrap_or_default());
+        made.extend_from_slice(new);
+        left = left.get(at + old.len()..).unwrap_or_default();
+    }
+    made.extend_from_slice(left);
+    made
+}
+
 /// The cases in which a caller misbehaves, or does not.
 pub(crate) fn requests() -> Result<Vec<Case>, Misspelt> {
     cases(include_str!("requests.txt"), 'r')

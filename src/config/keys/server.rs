@@ -90,7 +90,7 @@ pub static SERVER: [Key; 28] = [
         "Bytes a second that a client must send of a body, once body_timeout is over; \"0\" waits without end.",
     ),
     key("write_timeout", WAIT, "\"30s\"", "How long a client may take to make room for more of its answer."),
-    key("target_bytes_max", Shape::Size(128, MIB), "\"16KiB\"", "Longest accepted request target."),
+    key("target_bytes_max", Shape::Size(128, 63 * KIB), "\"16KiB\"", "Longest accepted request target."),
     key("header_bytes_max", Shape::Size(KIB, 16 * MIB), "\"64KiB\"", "Largest accepted request head."),
     key("header_count_max", Shape::Count(1, 10_000), "100", "Most header fields in a request."),
     key("connections_max", Shape::Count(1, 10_000_000), "16384", "Connections of callers at once."),

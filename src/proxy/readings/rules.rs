@@ -6,46 +6,83 @@
 /// One thing that an upstream may do to a path before it looks for the path's handler.
 pub(super) struct Rule {
     pub(super) apply: fn(&[u8]) -> Option<Vec<u8>>,
+    /// It changes no path that has none of these.
+    pub(super) signs: u16,
     /// Whether it is left out for a route whose own pattern it would change: such a pattern says that the
     /// upstream does not take the rule. Not so for what nearly every server does.
     pub(super) may_be_spared: bool,
 }
 
+const PERCENT: u16 = 1;
+const SEMICOLON: u16 = 1 << 1;
+const BACKSLASH: u16 = 1 << 2;
+const PLUS: u16 = 1 << 3;
+const DOT: u16 = 1 << 4;
+const PARENTHESIS: u16 = 1 << 5;
+/// Two slashes in a row, or one at the end.
+const SLASHES: u16 = 1 << 6;
+const BLANK: u16 = 1 << 7;
+const NOT_ASCII: u16 = 1 << 8;
+const QUERY: u16 = 1 << 9;
+
 /// All rules.
-pub(super) const ALL: [Rule; 25] = [
-    always(decoded_but_slashes),
-    always(decoded),
-    always(slashes_decoded),
-    always(unreserved_decoded),
-    always(dots_decoded),
-    always(backslashes_turned),
-    always(parameters_dropped),
-    always(last_parameters_dropped),
-    always(slashes_merged),
-    always(dots_resolved),
-    always(trailing_slash_dropped),
-    unless_named(cut_at_semicolon),
-    unless_named(cut_at_query),
-    unless_named(first_line),
-    unless_named(segments_trimmed),
-    unless_named(plus_as_blank),
-    unless_named(percent_u_decoded),
-    unless_named(overlong_shortened),
-    unless_named(look_alikes_fitted),
-    unless_named(authority_dropped),
-    unless_named(script_dropped),
-    unless_named(cut_after_script),
-    unless_named(marker_dropped),
-    unless_named(extension_dropped),
-    unless_named(extensions_dropped),
+pub(super) const ALL: [Rule; 26] = [
+    always(PERCENT, decoded_but_slashes),
+    always(PERCENT, decoded),
+    always(PERCENT, slashes_decoded),
+    always(PERCENT, unreserved_decoded),
+    always(PERCENT, dots_decoded),
+    always(BACKSLASH, backslashes_turned),
+    always(SEMICOLON, parameters_dropped),
+    always(SEMICOLON, last_parameters_dropped),
+    always(SLASHES, slashes_merged),
+    always(DOT, dots_resolved),
+    always(SLASHES, trailing_slash_dropped),
+    unless_named(SEMICOLON, cut_at_semicolon),
+    unless_named(QUERY, cut_at_query),
+    unless_named(BLANK, first_line),
+    unless_named(BLANK, blanks_trimmed),
+    unless_named(BLANK | DOT, name_ends_trimmed),
+    unless_named(PLUS, plus_as_blank),
+    unless_named(PERCENT, percent_u_decoded),
+    unless_named(NOT_ASCII, overlong_shortened),
+    unless_named(NOT_ASCII, look_alikes_fitted),
+    unless_named(SLASHES, authority_dropped),
+    unless_named(DOT, script_dropped),
+    unless_named(DOT, cut_after_script),
+    unless_named(PARENTHESIS, marker_dropped),
+    unless_named(DOT, extension_dropped),
+    unless_named(DOT, extensions_dropped),
 ];
 
-const fn always(apply: fn(&[u8]) -> Option<Vec<u8>>) -> Rule {
-    Rule { apply, may_be_spared: false }
+const fn always(signs: u16, apply: fn(&[u8]) -> Option<Vec<u8>>) -> Rule {
+    Rule { apply, signs, may_be_spared: false }
 }
 
-const fn unless_named(apply: fn(&[u8]) -> Option<Vec<u8>>) -> Rule {
-    Rule { apply, may_be_spared: true }
+const fn unless_named(signs: u16, apply: fn(&[u8]) -> Option<Vec<u8>>) -> Rule {
+    Rule { apply, signs, may_be_spared: true }
+}
+
+/// What a path has that rules are about, in one pass. Most paths have nothing of it.
+pub(super) fn signs(path: &[u8]) -> u16 {
+    let (mut signs, mut before) = (0, b'x');
+    for &byte in path {
+        signs |= match byte {
+            b'/' if before == b'/' => SLASHES,
+            b'%' => PERCENT,
+            b';' => SEMICOLON,
+            b'\\' => BACKSLASH,
+            b'+' => PLUS,
+            b'.' => DOT,
+            b'(' => PARENTHESIS,
+            b'?' | b'#' => QUERY,
+            0..=b' ' | 0x7f => BLANK,
+            0x80.. => NOT_ASCII,
+            _ => 0,
+        };
+        before = byte;
+    }
+    if before == b'/' && path.len() > 1 { signs | SLASHES } else { signs }
 }
 
 /// Whether a path leads where only the upstream knows what stands: above the root by its dot segments, or
@@ -110,9 +147,6 @@ fn dots_decoded(path: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn decoded_where(path: &[u8], wanted: fn(u8) -> bool) -> Option<Vec<u8>> {
-    if !path.contains(&b'%') {
-        return None;
-    }
     let mut out = Vec::with_capacity(path.len());
     let mut left = path;
     while let Some((first, rest)) = left.split_first() {
@@ -146,7 +180,8 @@ fn backslashes_turned(path: &[u8]) -> Option<Vec<u8>> {
 
 /// RFC 3986 §3.3: what follows a semicolon in a segment may be a parameter of the segment.
 fn parameters_dropped(path: &[u8]) -> Option<Vec<u8>> {
-    each_segment(path, b';', |segment| before_first(segment, |byte| byte == b';'))
+    let kept = segments(path).map(|segment| before_first(segment, |byte| byte == b';'));
+    changed(path, kept.collect::<Vec<_>>().join(&b'/'))
 }
 
 /// RFC 1808 §2.4.6 knew parameters only at the end of a path.
@@ -208,22 +243,34 @@ fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\0' | b'\r' | b'\n')
 }
 
-/// Blanks around segments, and dots after them, which the names of files on Windows do not have.
-fn segments_trimmed(path: &[u8]) -> Option<Vec<u8>> {
-    let is_blank = |byte: &u8| *byte <= b' ' || *byte == 0x7f;
-    if !path.iter().any(|byte| is_blank(byte) || *byte == b'.') {
-        return None;
-    }
+/// Blanks around segments.
+fn blanks_trimmed(path: &[u8]) -> Option<Vec<u8>> {
     let trimmed = segments(path).map(|segment| {
         let from = segment.iter().position(|byte| !is_blank(byte)).unwrap_or(segment.len());
-        let until = segment.iter().rposition(|byte| !is_blank(byte)).map_or(from, |last| last + 1);
-        let segment = segment.get(from..until).unwrap_or_default();
-        match segment.iter().rposition(|byte| !is_blank(byte) && *byte != b'.') {
-            Some(last) => segment.get(..=last).unwrap_or_default(),
-            None => segment,
+        without_end(segment.get(from..).unwrap_or_default(), is_blank)
+    });
+    changed(path, trimmed.collect::<Vec<_>>().join(&b'/'))
+}
+
+/// Blanks and dots at the ends of segments, which names of files on Windows do not have.
+fn name_ends_trimmed(path: &[u8]) -> Option<Vec<u8>> {
+    let trimmed = segments(path).map(|segment| {
+        match without_end(segment, |byte| is_blank(byte) || *byte == b'.') {
+            // Dots alone are no name.
+            b"" => without_end(segment, is_blank),
+            name => name,
         }
     });
     changed(path, trimmed.collect::<Vec<_>>().join(&b'/'))
+}
+
+fn is_blank(byte: &u8) -> bool {
+    *byte <= b' ' || *byte == 0x7f
+}
+
+fn without_end(segment: &[u8], drops: fn(&u8) -> bool) -> &[u8] {
+    let end = segment.iter().rposition(|byte| !drops(byte)).map_or(0, |last| last + 1);
+    segment.get(..end).unwrap_or_default()
 }
 
 /// Servers that decode a path as if it were a form.
@@ -273,9 +320,6 @@ fn look_alikes_fitted(path: &[u8]) -> Option<Vec<u8>> {
 
 /// Puts characters in the place of longer forms: `form` tells which one `text` starts with, and its length.
 fn rewritten(path: &[u8], form: fn(&[u8]) -> Option<(char, usize)>) -> Option<Vec<u8>> {
-    if !path.iter().any(|byte| *byte == b'%' || !byte.is_ascii()) {
-        return None;
-    }
     let mut out = Vec::with_capacity(path.len());
     let mut left = path;
     while let Some((first, rest)) = left.split_first() {
@@ -316,9 +360,6 @@ fn script(path: &[u8]) -> Option<(usize, usize)> {
         b"asax", b"ashx", b"asmx", b"asp", b"aspx", b"cfm", b"cgi", b"fcgi", b"jsp", b"php", b"pl", b"py",
         b"svc",
     ];
-    if !path.contains(&b'.') {
-        return None;
-    }
     let mut from = 0;
     for segment in segments(path) {
         let until = from + segment.len();
@@ -369,16 +410,12 @@ fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/')
 }
 
-fn each_segment(path: &[u8], sign: u8, read: fn(&[u8]) -> &[u8]) -> Option<Vec<u8>> {
-    path.contains(&sign).then(|| segments(path).map(read).collect::<Vec<_>>().join(&b'/'))
-}
-
 fn before_first(text: &[u8], ends: fn(u8) -> bool) -> &[u8] {
     text.split(|byte| ends(*byte)).next().unwrap_or_default()
 }
 
 fn replaced(path: &[u8], sign: u8, by: u8) -> Option<Vec<u8>> {
-    path.contains(&sign).then(|| path.iter().map(|byte| if *byte == sign { by } else { *byte }).collect())
+    changed(path, path.iter().map(|byte| if *byte == sign { by } else { *byte }).collect())
 }
 
 fn rooted(path: &[u8]) -> Vec<u8> {

@@ -3,6 +3,8 @@
 //! Pure. Source: RFC 9112 §7.1; blanks after a size and bare line feeds are refused although some servers
 //! take them, because others do not.
 
+use super::head::is_token;
+
 /// Longest line with a chunk's size and extensions, and longest trailer section, in bytes.
 const LINE_LEN_MAX: usize = 4096;
 const TRAILERS_LEN_MAX: usize = 64 * 1024;
@@ -159,9 +161,4 @@ fn value_len(text: &[u8]) -> Option<usize> {
         }
     }
     None
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

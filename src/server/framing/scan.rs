@@ -1,330 +1,387 @@
-//! Follows a connection's bytes from request to request: where a head ends, how its body is framed.
+//! Follows a connection's bytes from request to request, and tells how many of them may go on to hyper.
 //!
-//! Pure. Reads heads with the parser that hyper uses. Read `chunks.rs` for chunked bodies.
+//! Pure. Read `head.rs` for heads, `chunks.rs` for chunked bodies.
 
+use super::Limits;
 use super::chunks::{Chunks, Step};
-
-/// Longest method that any registered one comes near to.
-const METHOD_LEN_MAX: usize = 64;
-
-/// Bytes that may wait for the answer to an upgrade; more than that is no request any more.
-const UNDECIDED_LEN_MAX: usize = 256 * 1024;
-
-/// Fields looked at in one head; hyper's own limit is told by the configuration and is not larger.
-const FIELDS_MAX: usize = 1024;
-
-/// The doubt about a head with a control byte in a field's value. hyper refuses such a head by itself, without
-/// a word to the service; see [`super::LookedOver`].
-pub(super) const CONTROL_BYTE: &str = "a field's value holds a control byte";
+use super::head::{Framing, Head};
+use crate::proxy::Doubt;
 
 /// What was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
-    Clear,
-    /// The head of this request, by number, reads in more than one way.
-    DoubtfulHead {
-        request: u64,
-        reason: &'static str,
-    },
-    /// The body of this request does, at the end of the first `clear` bytes of those looked at.
-    DoubtfulBody {
-        request: u64,
-        reason: &'static str,
-        clear: usize,
-    },
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sight {
+    /// So many of the bytes may go on.
+    pub(super) clear: usize,
+    pub(super) then: Then,
+}
+
+/// What is to be done with the bytes after those that are clear.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// There are none.
+    Nothing,
+    /// Keep them, and look at them again with those that come.
+    Keep,
+    /// Drop them, and all that come: the request that they begin is in doubt. `stand_in` goes on in its place.
+    Doubt(Doubt, Vec<u8>),
+    /// Drop them, and all that come: the body of a request that has gone on is in doubt.
+    Break(&'static str),
 }
 
 /// Where in the stream of requests a connection is.
 #[derive(Debug)]
 pub(super) struct Scan {
     at: At,
-    heads: u64,
-    answers: u64,
+    limits: Limits,
     /// The request being read asks for another protocol.
     asks_upgrade: bool,
+    has_seen_any: bool,
 }
 
 #[derive(Debug)]
 enum At {
-    /// In a head, of which these bytes have come so far.
-    Head(Vec<u8>),
+    /// In a head.
+    Head(Head),
     /// In a body, of which this many bytes are to come.
     Body(u64),
     /// In a chunked body.
     Chunked(Chunks),
-    /// After a request that asks for another protocol: these bytes belong to the next request, unless the
-    /// answer is 101.
-    Undecided(Vec<u8>),
+    /// After a request that asks for another protocol: what follows belongs to the next request, unless the answer
+    /// is 101.
+    Undecided,
     /// No longer looking: the connection has changed protocol, or ends.
     Elsewhere,
 }
 
-/// How the body after a head is framed.
-enum Framing {
-    Length(u64),
-    Chunked,
-    Tunnel,
-}
-
 impl Scan {
-    pub(super) fn new() -> Self {
-        Self { at: At::Head(Vec::new()), heads: 0, answers: 0, asks_upgrade: false }
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { at: At::Head(Head::default()), limits, asks_upgrade: false, has_seen_any: false }
     }
 
-    /// Looks at the next bytes.
-    pub(super) fn look(&mut self, mut bytes: &[u8]) -> Sight {
-        let given = bytes.len();
-        while !bytes.is_empty() {
+    /// Looks at bytes that begin where those end which were clear in the look before.
+    pub(super) fn look(&mut self, bytes: &[u8]) -> Sight {
+        let (mut left, mut head_at) = (bytes, None);
+        while !left.is_empty() {
+            let clear = bytes.len() - left.len();
             match &mut self.at {
-                At::Elsewhere => return Sight::Clear,
-                At::Undecided(held) => {
-                    held.extend_from_slice(bytes);
-                    if held.len() > UNDECIDED_LEN_MAX {
-                        self.at = At::Elsewhere;
-                    }
-                    return Sight::Clear;
-                }
-                At::Body(left) => {
-                    let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                    bytes = bytes.get(taken..).unwrap_or_default();
-                    *left = left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
-                    if *left == 0 {
+                At::Elsewhere => break,
+                At::Undecided => return Sight { clear, then: Then::Keep },
+                At::Body(to_come) => {
+                    let taken = usize::try_from(*to_come).unwrap_or(usize::MAX).min(left.len());
+                    left = left.get(taken..).unwrap_or_default();
+                    *to_come = to_come.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
+                    if *to_come == 0 {
                         self.at = self.after_request();
                     }
                 }
-                At::Chunked(chunks) => match chunks.step(&mut bytes) {
+                At::Chunked(chunks) => match chunks.step(&mut left) {
                     Step::More => {}
                     Step::End => self.at = self.after_request(),
-                    Step::Doubt(reason) => {
+                    Step::Doubt(reason) => return self.broken_body(bytes, clear, head_at, reason),
+                },
+                At::Head(head) => match head.look(left, &self.limits) {
+                    Ok(None) => return Sight { clear, then: Then::Keep },
+                    Ok(Some(complete)) => {
+                        head_at = Some(clear);
+                        self.has_seen_any = true;
+                        left = left.get(complete.len..).unwrap_or_default();
+                        self.asks_upgrade = complete.asks_upgrade;
+                        self.at = match complete.framing {
+                            Framing::Length(0) => self.after_request(),
+                            Framing::Length(length) => At::Body(length),
+                            Framing::Chunked => At::Chunked(Chunks::new()),
+                        };
+                    }
+                    Err(doubt) => {
+                        let then = Then::Doubt(doubt, head.stand_in(left));
                         self.at = At::Elsewhere;
-                        let request = self.heads.saturating_sub(1);
-                        let clear = given.saturating_sub(bytes.len() + 1);
-                        return Sight::DoubtfulBody { request, reason, clear };
+                        return Sight { clear, then };
                     }
                 },
-                At::Head(so_far) => {
-                    let Some(end) = head_end(so_far, &mut bytes) else { return Sight::Clear };
-                    let joined;
-                    let head = if so_far.is_empty() {
-                        let (head, rest) = bytes.split_at(end);
-                        bytes = rest;
-                        head
-                    } else {
-                        let (last, rest) = bytes.split_at(end);
-                        bytes = rest;
-                        so_far.extend_from_slice(last);
-                        joined = std::mem::take(so_far);
-                        &joined
-                    };
-                    let framing = framing(head, &mut self.asks_upgrade);
-                    let request = self.heads;
-                    self.heads += 1;
-                    self.at = match framing {
-                        Ok(Framing::Length(0)) => self.after_request(),
-                        Ok(Framing::Length(length)) => At::Body(length),
-                        Ok(Framing::Chunked) => At::Chunked(Chunks::new()),
-                        Ok(Framing::Tunnel) => At::Elsewhere,
-                        Err(reason) => {
-                            self.at = At::Elsewhere;
-                            return Sight::DoubtfulHead { request, reason };
-                        }
-                    };
-                }
             }
         }
-        Sight::Clear
+        Sight { clear: bytes.len(), then: Then::Nothing }
     }
-}
 
-impl Scan {
-    /// Learns the beginning of what is answered: whether the connection changes protocol. Answers what was seen
-    /// in the bytes that waited for it.
-    pub(super) fn answered(&mut self, answer: &[u8]) -> Sight {
-        if !answer.starts_with(b"HTTP/1.") || answer.starts_with(b"HTTP/1.1 100") {
-            return Sight::Clear;
-        }
-        self.answers += 1;
-        // An answer to an earlier request decides nothing.
-        if !matches!(self.at, At::Undecided(_)) || self.answers < self.heads {
-            return Sight::Clear;
-        }
-        if answer.starts_with(b"HTTP/1.1 101") {
-            self.at = At::Elsewhere;
-            return Sight::Clear;
-        }
-        match std::mem::replace(&mut self.at, At::Head(Vec::new())) {
-            At::Undecided(held) => self.look(&held),
-            At::Head(_) | At::Body(_) | At::Chunked(_) | At::Elsewhere => Sight::Clear,
-        }
+    /// Whether a request has begun whose head is not complete: of `kept`, which are the bytes kept so far.
+    pub(super) fn is_in_head(&self, kept: &[u8]) -> bool {
+        matches!(&self.at, At::Head(head) if head.has_begun(kept))
+    }
+
+    /// What there is to be done because the rest of a head does not come.
+    pub(super) fn give_up(&mut self, doubt: Doubt, kept: &[u8]) -> Then {
+        let stand_in = match &self.at {
+            At::Head(head) => head.stand_in(kept),
+            At::Body(_) | At::Chunked(_) | At::Undecided | At::Elsewhere => Head::default().stand_in(kept),
+        };
+        self.at = At::Elsewhere;
+        Then::Doubt(doubt, stand_in)
+    }
+
+    /// Whether any request has come.
+    pub(super) fn has_seen_any(&self) -> bool {
+        self.has_seen_any
+    }
+
+    /// Whether the next request is waited for, or its head.
+    pub(super) fn awaits_head(&self) -> bool {
+        matches!(self.at, At::Head(_))
+    }
+
+    /// Whether only the answer can tell what the next bytes are.
+    pub(super) fn is_undecided(&self) -> bool {
+        matches!(self.at, At::Undecided)
+    }
+
+    /// Learns whether the connection changes protocol.
+    pub(super) fn decide(&mut self, is_granted: bool) {
+        self.at = if is_granted { At::Elsewhere } else { At::Head(Head::default()) };
     }
 
     fn after_request(&mut self) -> At {
-        if std::mem::take(&mut self.asks_upgrade) { At::Undecided(Vec::new()) } else { At::Head(Vec::new()) }
+        if std::mem::take(&mut self.asks_upgrade) { At::Undecided } else { At::Head(Head::default()) }
     }
-}
 
-/// Finds where in `bytes` the head that began with `so_far` ends. If it does not, all bytes are kept.
-fn head_end(so_far: &mut Vec<u8>, bytes: &mut &[u8]) -> Option<usize> {
-    if so_far.is_empty() {
-        // RFC 9112 §2.2: empty lines before a request are ignored.
-        let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        *bytes = bytes.get(blank..).unwrap_or_default();
+    /// The last byte taken makes a body doubtful. If its head has not gone on, nothing of the request does.
+    fn broken_body(
+        &mut self,
+        bytes: &[u8],
+        clear: usize,
+        head_at: Option<usize>,
+        reason: &'static str,
+    ) -> Sight {
+        self.at = At::Elsewhere;
+        let Some(head_at) = head_at else {
+            return Sight { clear, then: Then::Break(reason) };
+        };
+        let mut head = Head::default();
+        let whole = bytes.get(head_at..).unwrap_or_default();
+        // It was clear before; it is read again for its start line.
+        let stand_in = match head.look(whole, &self.limits) {
+            Ok(_) | Err(_) => head.stand_in(whole),
+        };
+        Sight { clear: head_at, then: Then::Doubt(Doubt::Malformed(reason), stand_in) }
     }
-    let mut tail = [0; 3];
-    let kept = so_far.len().min(3);
-    let (_, last) = so_far.split_at(so_far.len() - kept);
-    if let Some(place) = tail.get_mut(..kept) {
-        place.copy_from_slice(last);
-    }
-    let before = tail.get(..kept).unwrap_or_default();
-    let byte_at = |at: usize| {
-        if at < kept { before.get(at).copied() } else { bytes.get(at - kept).copied() }
-    };
-    for at in kept..kept + bytes.len() {
-        // An empty line ends a head; hyper takes a bare line feed for a line's end too.
-        let is_end = byte_at(at) == Some(b'\n')
-            && at.checked_sub(1).is_some_and(|before| {
-                byte_at(before) == Some(b'\n')
-                    || (byte_at(before) == Some(b'\r')
-                        && before.checked_sub(1).and_then(byte_at) == Some(b'\n'))
-            });
-        if is_end {
-            return Some(at + 1 - kept);
-        }
-    }
-    so_far.extend_from_slice(bytes);
-    *bytes = &[];
-    None
-}
-
-/// Reads how a head frames its body, and whether it asks for another protocol.
-fn framing(head: &[u8], asks_upgrade: &mut bool) -> Result<Framing, &'static str> {
-    let mut fields = vec![httparse::EMPTY_HEADER; fields_in(head)];
-    let mut request = httparse::Request::new(&mut fields);
-    match request.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Err(httparse::Error::HeaderValue) if head.iter().any(|byte| is_control(*byte)) => {
-            return Err(CONTROL_BYTE);
-        }
-        // hyper refuses these too. Should it not, the two read the bytes differently, which is the doubt itself.
-        Ok(httparse::Status::Partial) | Err(_) => return Err("the head is not well-formed"),
-    }
-    let method = request.method.unwrap_or_default();
-    if method.len() > METHOD_LEN_MAX {
-        return Err("the method is too long");
-    }
-    if !request.path.unwrap_or_default().bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        return Err("the request target holds a fragment or a byte that is not visible ASCII");
-    }
-    let named = |name: &'static str| {
-        request
-            .headers
-            .iter()
-            .filter(move |field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| field.value)
-    };
-    *asks_upgrade = named("upgrade").next().is_some();
-    let (mut lengths, mut codings) = (named("content-length"), named("transfer-encoding"));
-    match (lengths.next(), codings.next()) {
-        (Some(_), Some(_)) => Err("Content-Length stands beside Transfer-Encoding"),
-        (None, Some(_)) if codings.next().is_some() => Err("Transfer-Encoding is given more than once"),
-        (None, Some(coding)) if !coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
-            Err("the transfer coding is not exactly \"chunked\"")
-        }
-        (None, Some(_)) => Ok(Framing::Chunked),
-        (Some(_), None) if lengths.next().is_some() => Err("Content-Length is given more than once"),
-        _ if method == "CONNECT" => Ok(Framing::Tunnel),
-        (Some(length), None) => match length_of(length) {
-            Some(length) => Ok(Framing::Length(length)),
-            None => Err("Content-Length is not a number"),
-        },
-        (None, None) => Ok(Framing::Length(0)),
-    }
-}
-
-/// RFC 9110 §5.5: what a field's value may not hold, line ends aside.
-pub(super) fn is_control(byte: u8) -> bool {
-    byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n' | b'\t')
-}
-
-/// RFC 9110 §8.6: digits and nothing else.
-fn length_of(value: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(value.trim_ascii()).ok()?;
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
-/// Room for as many fields as there are lines, within bounds.
-#[expect(clippy::naive_bytecount, reason = "a head is short")]
-fn fields_in(head: &[u8]) -> usize {
-    head.iter().filter(|byte| **byte == b'\n').count().min(FIELDS_MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
-    /// What a scan says of bytes that come in pieces of this size.
-    fn look(bytes: &str, piece: usize) -> Sight {
-        let mut scan = Scan::new();
-        for piece in bytes.as_bytes().chunks(piece) {
-            match scan.look(piece) {
-                Sight::Clear => {}
-                Sight::DoubtfulBody { request, reason, .. } => {
-                    return Sight::DoubtfulBody { request, reason, clear: 0 };
-                }
-                sight @ Sight::DoubtfulHead { .. } => return sight,
-            }
+    fn limits() -> Limits {
+        Limits {
+            target_bytes_max: 100,
+            header_bytes_max: 1000,
+            header_count_max: 10,
+            header_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
         }
-        Sight::Clear
     }
 
-    fn doubt_of(bytes: &str) -> Option<Sight> {
-        let sights: Vec<_> = [1, 2, 3, 7, 10_000].iter().map(|piece| look(bytes, *piece)).collect();
-        assert!(sights.windows(2).all(|pair| pair[0] == pair[1]), "pieces matter: {sights:?}");
-        (sights[0] != Sight::Clear).then_some(sights[0])
+    /// What may go on of bytes that come in pieces of this size, and what follows it.
+    fn look(bytes: &[u8], piece: usize) -> (Vec<u8>, Then) {
+        let (mut scan, mut held, mut passed) = (Scan::new(limits()), Vec::new(), Vec::new());
+        for piece in bytes.chunks(piece) {
+            held.extend_from_slice(piece);
+            let Sight { clear, then } = scan.look(&held);
+            passed.extend(held.drain(..clear));
+            if matches!(then, Then::Doubt(..) | Then::Break(_)) {
+                return (passed, then);
+            }
+        }
+        (passed, if held.is_empty() { Then::Nothing } else { Then::Keep })
+    }
+
+    /// The doubt about a request whose head or body this is, however it comes.
+    fn doubt_of(bytes: &str) -> Option<Doubt> {
+        let of = |piece| match look(bytes.as_bytes(), piece).1 {
+            Then::Nothing | Then::Keep => None,
+            Then::Doubt(doubt, _) => Some(doubt),
+            Then::Break(reason) => Some(Doubt::Malformed(reason)),
+        };
+        let doubts = [1, 2, 3, 7, 10_000].map(of);
+        assert!(doubts.windows(2).all(|pair| pair[0] == pair[1]), "pieces matter: {doubts:?}");
+        doubts[0]
     }
 
     fn head(lines: &str) -> String {
         format!("POST /p HTTP/1.1\r\nHost: h\r\n{lines}\r\n")
     }
 
+    fn is_malformed(bytes: &str) -> bool {
+        matches!(doubt_of(bytes), Some(Doubt::Malformed(_)))
+    }
+
     #[test]
-    fn well_framed_requests_in_a_row_are_clear() {
+    fn well_formed_requests_in_a_row_go_on_as_they_are() {
         let requests = [
             head("Content-Length: 5\r\n") + "a\r\n\r\n",
             head(""),
             head("Transfer-Encoding: Chunked\r\n")
                 + "3;ext=\"a;b\"\r\nabc\r\n0a\r\n0123456789\r\n0\r\nX: y\r\n\r\n",
-            "\r\n".to_owned() + &head("Content-Length: 0\r\n"),
+            "\r\n".to_owned() + &head("Content-Length: 0\r\nX-Empty:\r\nX-Odd: \t caf\u{e9} \r\n"),
             head("Transfer-Encoding: chunked\r\n") + "0\r\n\r\n",
+            "OPTIONS * HTTP/1.0\r\n\r\nGET http://h:80/?q={\"a\":1}|[] HTTP/1.1\r\nHost: h\r\n\r\n"
+                .to_owned(),
         ]
         .concat();
-        assert_eq!(doubt_of(&requests), None);
+        let requests = requests.replace("?q={\"a\":1}", "?q={a}");
+        for piece in [1, 2, 3, 7, 50, 10_000] {
+            assert_eq!(look(requests.as_bytes(), piece), (requests.clone().into_bytes(), Then::Nothing));
+        }
     }
 
     #[test]
-    fn a_head_that_frames_its_body_twice_or_strangely_is_in_doubt() {
+    fn a_body_that_is_framed_twice_or_strangely_is_malformed() {
         for lines in [
             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
             "Content-Length: 5\r\nContent-Length: 5\r\n",
             "Content-Length: 5, 5\r\n",
             "Content-Length: +5\r\n",
-            "Transfer-Encoding: gzip, chunked\r\n",
+            "Content-Length: -5\r\n",
+            "Content-Length: 0x5\r\n",
+            "Content-Length: 1 0\r\n",
+            "Content-Length: 5.0\r\n",
+            "Content-Length:\r\n",
+            "Content-Length: 9223372036854775808\r\n",
+            "Content-Length: 99999999999999999999999\r\n",
+            "Transfer-Encoding: gzip\r\n",
+            "Transfer-Encoding: chunked, identity\r\n",
+            "Transfer-Encoding: chunked, chunked\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: xchunked\r\n",
+            "Transfer-Encoding: \"chunked\"\r\n",
+            "Transfer-Encoding: chunked;q=1\r\n",
+            "Transfer-Encoding: ,chunked\r\n",
+            "Transfer-Encoding: chunked,\r\n",
+            "Transfer-Encoding: \u{b}chunked\r\n",
+            "Transfer-Encoding:\r\n",
         ] {
-            assert!(
-                matches!(doubt_of(&head(lines)), Some(Sight::DoubtfulHead { request: 0, .. })),
-                "{lines:?}"
-            );
+            assert!(is_malformed(&head(lines)), "{lines:?}");
+        }
+        assert!(is_malformed("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_coding_that_is_not_known_is_no_fault_of_the_framing() {
+        for value in ["gzip, chunked", "identity, chunked", "gzip,deflate , Chunked"] {
+            let doubt = doubt_of(&head(&format!("Transfer-Encoding: {value}\r\n")));
+            assert_eq!(doubt, Some(Doubt::CodingNotKnown), "{value}");
         }
     }
 
     #[test]
-    fn the_doubtful_request_is_told_by_its_number() {
-        let requests = head("Content-Length: 2\r\n") + "{}" + &head("Content-Length: 5, 5\r\n");
-        assert!(matches!(doubt_of(&requests), Some(Sight::DoubtfulHead { request: 1, .. })));
+    fn a_line_that_servers_read_differently_is_malformed() {
+        for lines in [
+            "X: y\nZ: a\r\n",
+            "X: y\rZ: a\r\n",
+            "X: y\r\r\n",
+            " X: y\r\n",
+            "X: y\r\n folded\r\n",
+            "X: y\r\n\tfolded\r\n",
+            "X : y\r\n",
+            "X\t: y\r\n",
+            "X y\r\n",
+            "X\r\n",
+            ": y\r\n",
+            "X\u{1}: y\r\n",
+            "X: a\u{0}b\r\n",
+            "X: a\u{7f}\r\n",
+            "caf\u{e9}: y\r\n",
+            "(X): y\r\n",
+        ] {
+            assert!(is_malformed(&head(lines)), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_start_line_that_is_none_is_malformed() {
+        for line in [
+            "GET /",
+            "GET  / HTTP/1.1",
+            "GET /  HTTP/1.1",
+            "GET / HTTP/1.1 ",
+            " GET / HTTP/1.1",
+            "GET\t/ HTTP/1.1",
+            "GET / x HTTP/1.1",
+            "GET HTTP/1.1",
+            "GET / http/1.1",
+            "GET / HTTP/1",
+            "GET / HTTP/11",
+            "GET / HTTP/1.10",
+            "GET / HTTP/1,1",
+            "GET / HTTPS/1.1",
+            "G(T / HTTP/1.1",
+            "get / HTTP/1.1",
+            "GET /caf\u{e9} HTTP/1.1",
+            "GET /a\u{0} HTTP/1.1",
+            "GET /p#f HTTP/1.1",
+            "GET /a<b HTTP/1.1",
+            "GET * HTTP/1.1",
+            "GET h HTTP/1.1",
+            "GET h:80 HTTP/1.1",
+            "GET http:///p HTTP/1.1",
+            "GET //h:p:p HTTP/1.1\r",
+            "\u{16}\u{3}\u{1}",
+        ] {
+            assert!(is_malformed(&format!("{line}\r\nHost: h\r\n\r\n")), "{line:?}");
+        }
+        assert!(is_malformed(&format!("{} / HTTP/1.1\r\n\r\n", "G".repeat(65))));
+        assert!(is_malformed(&format!("{}{}", "\r\n".repeat(5), head(""))));
+        assert!(is_malformed(&format!("\n{}", head(""))));
+        assert!(is_malformed(&head("").replace("\r\n", "\n")));
+    }
+
+    #[test]
+    fn other_versions_and_tunnels_are_told_from_what_is_malformed() {
+        for version in ["1.2", "2.0", "0.9", "3.0", "9.9"] {
+            let doubt = doubt_of(&format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n"));
+            assert_eq!(doubt, Some(Doubt::VersionNotSupported), "{version}");
+        }
+        assert_eq!(doubt_of("CONNECT h:443 HTTP/1.1\r\nHost: h\r\n\r\n"), Some(Doubt::Tunnel));
+    }
+
+    #[test]
+    fn a_head_beyond_a_limit_is_told_as_soon_as_it_is() {
+        let (long, max) = ("x".repeat(101), limits().header_bytes_max);
+        assert_eq!(doubt_of(&format!("GET /{long} HTTP/1.1\r\n")), Some(Doubt::TargetTooLong { max: 100 }));
+        assert_eq!(doubt_of(&format!("GET /{}", long.repeat(3))), Some(Doubt::TargetTooLong { max: 100 }));
+        let fields = "X: y\r\n".repeat(11);
+        assert_eq!(doubt_of(&head(&fields)), Some(Doubt::TooManyFields { max: 10 }));
+        let large = head("").replace("\r\n\r\n", &format!("\r\nX: {}", "y".repeat(1000)));
+        assert_eq!(doubt_of(&large), Some(Doubt::HeadTooLarge { max }));
+    }
+
+    #[test]
+    fn what_came_before_a_doubtful_head_goes_on_and_a_stand_in_comes_after_it() {
+        let first = head("Content-Length: 2\r\n") + "{}";
+        let requests = first.clone() + &head("Content-Length: 5, 5\r\n");
+        for piece in [1, 7, 10_000] {
+            let (passed, then) = look(requests.as_bytes(), piece);
+            assert_eq!(passed, first.as_bytes());
+            assert!(matches!(then, Then::Doubt(_, stand_in) if stand_in == b"POST /p HTTP/1.1\r\n\r\n"));
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_request_goes_on_whose_doubtful_body_comes_with_its_head() {
+        let request = head("Transfer-Encoding: chunked\r\n") + "5 \r\nhello\r\n0\r\n\r\n";
+        assert!(matches!(look(request.as_bytes(), 10_000), (passed, Then::Doubt(..)) if passed.is_empty()));
+        assert!(
+            matches!(look(request.as_bytes(), 1), (passed, Then::Break(_)) if passed.ends_with(b"\n5 \r"))
+        );
+    }
+
+    #[test]
+    fn a_control_byte_in_a_value_is_blanked_in_the_stand_in() {
+        let request = head("Idempotency-Key: a\u{1}b\r\n");
+        let (_, then) = look(request.as_bytes(), 10_000);
+        assert!(
+            matches!(then, Then::Doubt(_, stand_in) if stand_in.windows(3).any(|window| window == b"a\xffb"))
+        );
     }
 
     #[test]
@@ -345,44 +402,69 @@ mod tests {
             "5\r\nhello\r\n0\r\nX: y\n\r\n",
             "5\r\nhello\r\n0\r\nX: \ry\r\n\r\n",
         ] {
-            let request = head("Transfer-Encoding: chunked\r\n") + body;
-            assert!(matches!(doubt_of(&request), Some(Sight::DoubtfulBody { .. })), "{body:?}");
+            assert!(is_malformed(&(head("Transfer-Encoding: chunked\r\n") + body)), "{body:?}");
         }
     }
 
     #[test]
-    fn a_control_byte_in_a_value_is_told_from_other_broken_heads() {
-        let sight = doubt_of(&head("Idempotency-Key: a\u{1}b\r\n"));
-        assert_eq!(sight, Some(Sight::DoubtfulHead { request: 0, reason: CONTROL_BYTE }));
-        let reason = "the head is not well-formed";
-        assert_eq!(doubt_of(&head("X\u{1}: a\r\n")), Some(Sight::DoubtfulHead { request: 0, reason }));
-    }
-
-    #[test]
-    fn an_upgrade_ends_the_look_only_when_it_is_granted() {
+    fn what_follows_an_upgrade_is_kept_until_its_answer_is_known() {
         let doubtful = head("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n");
         let asking = head("Upgrade: websocket\r\nConnection: upgrade\r\n");
-        for (answer, sight) in
-            [("HTTP/1.1 101 Switching Protocols\r\n", None), ("HTTP/1.1 200 OK\r\n", Some(1))]
-        {
-            let mut scan = Scan::new();
-            let early = [scan.look(asking.as_bytes()), scan.look(&doubtful.as_bytes()[..20])];
-            assert_eq!(early, [Sight::Clear; 2]);
-            assert_eq!(scan.answered(b"HTTP/1.1 100 Continue\r\n\r\n"), Sight::Clear);
-            let late = [scan.answered(answer.as_bytes()), scan.look(&doubtful.as_bytes()[20..])];
-            let told = late.iter().find_map(|sight| match sight {
-                Sight::DoubtfulHead { request, .. } => Some(*request),
-                Sight::Clear | Sight::DoubtfulBody { .. } => None,
-            });
-            assert_eq!(told, sight, "{answer}");
+        for is_granted in [true, false] {
+            let mut scan = Scan::new(limits());
+            let sight = scan.look((asking.clone() + &doubtful).as_bytes());
+            assert_eq!(sight, Sight { clear: asking.len(), then: Then::Keep });
+            scan.decide(is_granted);
+            assert_eq!(scan.look(doubtful.as_bytes()).then == Then::Nothing, is_granted);
         }
     }
 
     #[test]
-    fn a_target_with_a_fragment_or_a_foreign_byte_is_in_doubt() {
-        for target in ["/p#f", "/caf\u{e9}"] {
-            let request = format!("POST {target} HTTP/1.1\r\nHost: h\r\n\r\n");
-            assert!(doubt_of(&request).is_some(), "{target}");
+    fn what_goes_on_is_read_as_a_whole_head_by_another_parser_too() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let pieces: [&[u8]; 24] = [
+            b"GET",
+            b"POST",
+            b" ",
+            b"/",
+            b"/p?q",
+            b" HTTP/1.1",
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"Host: h",
+            b"X:",
+            b":",
+            b"a",
+            b"\t",
+            b"Content-Length: 0",
+            b"Transfer-Encoding: chunked",
+            b"0\r\n\r\n",
+            b"\0",
+            b"\x80",
+            b"%",
+            b"#",
+            b"http://h/",
+            b"GET / HTTP/1.1\r\n",
+            b"\r\n\r\n",
+        ];
+        for round in 0..20_000 {
+            let mut bytes = b"GET / HTTP/1.1\r\n".to_vec();
+            for _ in 0..random.usize(1..8) {
+                bytes.extend_from_slice(pieces[random.usize(..pieces.len())]);
+            }
+            let (passed, _) = look(&bytes, 10_000);
+            if passed.is_empty() {
+                continue;
+            }
+            let mut fields = [httparse::EMPTY_HEADER; 32];
+            let mut request = httparse::Request::new(&mut fields);
+            let read = request.parse(&passed);
+            assert!(
+                matches!(read, Ok(httparse::Status::Complete(_))),
+                "seed {seed}, round {round}: {bytes:?}"
+            );
         }
     }
 }

@@ -29,6 +29,14 @@ const ROOM_MIN: i64 = 4096;
 const FIRST_WINDOW: i64 = 65_535;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
+/// RFC 9113 §6.5.2: the largest window.
+const WINDOW_MAX: u32 = 0x7fff_ffff;
+
+/// Codes (§7).
+const PROTOCOL_ERROR: u32 = 1;
+const FLOW_CONTROL_ERROR: u32 = 3;
+const FRAME_SIZE_ERROR: u32 = 6;
+
 /// Codes (§7) by which h2 resets a stream because of what the client did: `PROTOCOL_ERROR`,
 /// `FLOW_CONTROL_ERROR`, `STREAM_CLOSED`, `FRAME_SIZE_ERROR`.
 const PROVOKED: [u32; 4] = [1, 3, 5, 6];
@@ -53,6 +61,8 @@ pub(super) enum Fault {
     Unfinished,
     /// It makes no room for answers.
     MakesNoRoom,
+    /// A frame is not what RFC 9113 says, where h2 takes it or names another error; the code to be told.
+    Malformed(u32),
     /// Nothing is under way: no fault.
     Idle,
 }
@@ -71,6 +81,8 @@ pub(super) struct Due {
 pub(super) struct Conduct {
     terms: Terms,
     from_client: Frames,
+    /// Whether the client's settings have come, which are to be its first frame.
+    has_begun: bool,
     to_client: Frames,
     streams: HashMap<u32, Stream>,
     /// The highest stream that the client has opened.
@@ -129,6 +141,7 @@ impl Conduct {
         Self {
             terms,
             from_client: Frames::of_client(),
+            has_begun: false,
             to_client: Frames::default(),
             streams: HashMap::new(),
             last: 0,
@@ -190,6 +203,9 @@ impl Conduct {
     }
 
     fn asked(&mut self, frame: Frame<'_>, now: Instant) -> Option<Fault> {
+        if let Some(code) = self.malformed(frame) {
+            return Some(Fault::Malformed(code));
+        }
         match frame.kind {
             Kind::Headers => {
                 // §5.1.1: a stream is opened by a number higher than any before; others are trailers, or errors.
@@ -234,6 +250,26 @@ impl Conduct {
                 self.count_idle_frame(now)
             }
         }
+    }
+
+    /// What h2 does not refuse, or not by the code that its section names.
+    fn malformed(&mut self, frame: Frame<'_>) -> Option<u32> {
+        // §3.4: the client's settings follow its preface.
+        if !std::mem::replace(&mut self.has_begun, true) && (frame.kind != Kind::Settings || frame.has(ACK)) {
+            return Some(PROTOCOL_ERROR);
+        }
+        let is_sized = match frame.kind {
+            Kind::Reset | Kind::WindowUpdate => frame.length == 4,
+            Kind::Ping => frame.length == 8,
+            Kind::GoAway => frame.length >= 8,
+            Kind::Settings => frame.length.is_multiple_of(6) && (frame.length == 0 || !frame.has(ACK)),
+            Kind::Data | Kind::Headers | Kind::Continuation | Kind::Other => true,
+        };
+        if !is_sized {
+            return Some(FRAME_SIZE_ERROR);
+        }
+        let is_too_wide = |(name, value)| name == INITIAL_WINDOW_SIZE && value > WINDOW_MAX;
+        (frame.kind == Kind::Settings && frame.settings().any(is_too_wide)).then_some(FLOW_CONTROL_ERROR)
     }
 
     fn told(&mut self, frame: Frame<'_>, now: Instant) -> Option<Fault> {
@@ -378,7 +414,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const TERMS: Terms = Terms {
         header_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_mins(1),
         write_timeout: Duration::from_secs(30),
         resets_max: 3,
     };

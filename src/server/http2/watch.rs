@@ -103,7 +103,13 @@ impl<S> Watched<S> {
         }
         self.ended = Some(fault);
         (self.on_fault)(fault);
-        let code = if fault == Fault::Idle { NO_ERROR } else { ENHANCE_YOUR_CALM };
+        let code = match fault {
+            Fault::Idle => NO_ERROR,
+            Fault::Malformed(code) => code,
+            Fault::TakesBack | Fault::IdleFrames | Fault::Unfinished | Fault::MakesNoRoom => {
+                ENHANCE_YOUR_CALM
+            }
+        };
         let payload = [self.conduct.last_stream().to_be_bytes(), code.to_be_bytes()].concat();
         self.to_client.bytes.extend_from_slice(&written(GOAWAY, 0, &payload));
     }

@@ -60,6 +60,11 @@ impl Ask {
         self
     }
 
+    /// Asks for another target.
+    pub(crate) fn target(self, target: &str) -> Self {
+        Self { target: target.to_owned(), ..self }
+    }
+
     pub(crate) fn body(self, body: impl AsRef<[u8]>) -> Self {
         Self { content: Content::Counted(body.as_ref().to_vec()), ..self }
     }

@@ -4,9 +4,14 @@
 //! Read `gateway.rs` (the process), `upstream.rs` (who is protected), `client.rs` (who asks), `wire.rs` (the
 //! bytes between them). Everything here has a deadline, so that a gateway that hangs fails a test.
 
+pub(crate) mod caller_frames;
+pub(crate) mod certificates;
 mod client;
+mod duplex;
+mod frames;
 mod gate;
 mod gateway;
+mod manager;
 mod places;
 mod service;
 mod upstream;
@@ -15,8 +20,11 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Ask, Client, ask, get, post};
+pub(crate) use duplex::{Echo, over_http2, rest};
+pub(crate) use frames::{CANCEL, FrameServer, Frames, HEADERS, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM};
 pub(crate) use gate::Gate;
 pub(crate) use gateway::{Gateway, GatewayPlan};
+pub(crate) use manager::Manager;
 pub(crate) use places::{Babel, Unlistened, Unresponsive};
 pub(crate) use service::{Service, read_up_to};
 pub(crate) use upstream::{Reply, Upstream};

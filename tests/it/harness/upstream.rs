@@ -104,6 +104,11 @@ impl Upstream {
         self.seen.requests().len()
     }
 
+    /// What was asked for, in order of receipt.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.seen.requests().iter().map(|request| request.target.clone()).collect()
+    }
+
     /// How many requests of this key were received.
     pub(crate) fn executions_of(&self, key: &str) -> usize {
         let requests = self.seen.requests();

@@ -6,13 +6,15 @@
 
 pub(crate) mod readers;
 pub(crate) mod site;
+pub(crate) mod sites;
 pub(crate) mod spell;
 pub(crate) mod steps;
 
 use fastrand::Rng;
 
 use readers::{READERS, Reader};
-use site::{Site, Verdict, insensitive, off, on, on_host};
+use site::{Site, Verdict, off, on};
+use sites::sites;
 use spell::spell;
 use steps::CHANGES;
 
@@ -22,39 +24,6 @@ const SPELLINGS: usize = 500;
 
 /// Servers made up per spelling: a few steps in any order.
 const MADE_UP: usize = 4;
-
-fn sites() -> Vec<(Site, &'static [&'static str])> {
-    vec![
-        (Site::of([on("/payments")]), &["/payments"]),
-        (Site::of([on("/"), on("/payments/"), off("/{*rest}")]), &["/payments", "/", "/payments/"]),
-        (
-            Site::of([on("/orders/{id}/refunds"), off("/orders/{id}"), off("/{*rest}")]),
-            &["/orders/7/refunds", "/orders/x.y/refunds", "/orders/refunds"],
-        ),
-        (
-            Site::of([on("/v1/{*rest}"), off("/v1/health"), off("/v1/{id}/open")]),
-            &["/v1/x/y", "/v1/health", "/v1"],
-        ),
-        (Site::of([on("/{*rest}"), off("/public/{*rest}")]), &["/payments", "/public/a", "/public/a/b"]),
-        (
-            Site::of([on("/caf%C3%A9"), on("/a:b/{id}"), on("/a%20b")]),
-            &["/caf%C3%A9", "/caf%c3%a9", "/a:b/1", "/a%20b"],
-        ),
-        (
-            Site::of([
-                insensitive(on("/Payments/{*rest}")),
-                off("/payments/list"),
-                insensitive(off("/{a}/list")),
-            ]),
-            &["/payments/x", "/Payments", "/payments/list", "/PAYMENTS/LIST"],
-        ),
-        (
-            Site::of([on("/admin.php"), on("/report.json"), off("/report")]),
-            &["/admin.php", "/report.json", "/report"],
-        ),
-        (Site::of([on_host("api.test", "/payments"), off("/{*rest}")]), &["/payments"]),
-    ]
-}
 
 #[test]
 fn whatever_an_upstream_reads_as_a_protected_path_was_guarded_as_that_or_refused() {
@@ -135,12 +104,12 @@ fn what_callers_send_every_day_is_not_refused() {
 }
 
 #[expect(clippy::print_stdout, reason = "a failure is repeated by its seed")]
-fn seeded() -> Rng {
+pub(crate) fn seeded() -> Rng {
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed}");
     Rng::with_seed(seed)
 }
 
-fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
+pub(crate) fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
