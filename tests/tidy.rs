@@ -161,6 +161,7 @@ const CHOOSES_STATUS: &[&str] = &["src/proxy/respond.rs", "src/proxy/turned_away
 
 /// Where status codes are named to be recognised. The demo plays a service and its client, not the gateway.
 const RECOGNISES_STATUS: &[(&str, &str)] = &[
+    ("src/proxy/aside.rs", "CONTINUE"),
     ("src/proxy/headers.rs", "UPGRADE_REQUIRED"),
     ("src/proxy/upgrade.rs", "SWITCHING_PROTOCOLS"),
     ("src/proxy/execute.rs", "SWITCHING_PROTOCOLS"),
