@@ -69,7 +69,7 @@ fn is_same_head(sent: &Head, got: &Head) -> bool {
     sent.method == got.method
         && target == got.target
         && host.is_none_or(|host| got.all("host") == [host])
-        && end_to_end(sent, sent) == end_to_end(got, sent)
+        && end_to_end(sent, sent, |name| name.replace('_', "-")) == end_to_end(got, sent, str::to_owned)
 }
 
 /// RFC 9112 §3.2.2: what an absolute target asks for at its origin.
@@ -82,8 +82,9 @@ fn origin_form(target: &str) -> (String, Option<&str>) {
     (format!("{slash}{path}"), Some(authority))
 }
 
-/// The fields that a gateway hands on as they are; each name's values in order.
-fn end_to_end(head: &Head, sent: &Head) -> Vec<(String, Vec<u8>)> {
+/// The fields that a gateway hands on as they are; each name's values in order. Those of a caller that another server
+/// reads as fields made anew do not travel either: to CGI and its like, `Content_Length` is `Content-Length`.
+fn end_to_end(head: &Head, sent: &Head, read_as: fn(&str) -> String) -> Vec<(String, Vec<u8>)> {
     const MADE_ANEW: &[&str] = &[
         "connection",
         "content-length",
@@ -105,7 +106,7 @@ fn end_to_end(head: &Head, sent: &Head) -> Vec<(String, Vec<u8>)> {
     ];
     let named = sent.list("connection");
     let mut fields = head.fields.clone();
-    fields.retain(|(name, _)| !MADE_ANEW.contains(&name.as_str()) && !named.contains(name));
+    fields.retain(|(name, _)| !MADE_ANEW.contains(&read_as(name).as_str()) && !named.contains(name));
     fields.sort_by(|(one, _), (other, _)| one.cmp(other));
     fields
 }

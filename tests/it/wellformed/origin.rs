@@ -59,6 +59,7 @@ impl Origin {
     }
 
     /// What came from this caller so far. It is told once.
+    #[allow(dead_code, reason = "the fuzzer uses it")]
     pub(crate) fn take_from(&self, caller: &str) -> Vec<Got> {
         self.kept.got.lock().unwrap().remove(caller).unwrap_or_default()
     }
