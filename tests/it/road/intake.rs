@@ -352,7 +352,7 @@ fn a_caller_is_not_to_blame_for_an_upstream_that_is_slow_to_take() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let gateway = GatewayPlan::before_url(&url).server(HURRIED).start();
-    let size = 20_000_000;
+    let size: usize = 20_000_000;
     let mut client = gateway.client();
     std::thread::scope(|scope| {
         scope.spawn(|| {
