@@ -16,7 +16,7 @@ use super::http1::{self, Ended};
 use super::limits::Place;
 use super::reception::Reception;
 use super::socket::{Lender, Socket};
-use super::tls::{Acceptor, Secured};
+use super::tls::{Acceptor, Secured, TlsStream};
 use super::{Stop, http2, proxy_protocol};
 use crate::config::Server;
 use crate::proxy::{Caller, Entrance, Newcomer, TurnedAway};
@@ -41,7 +41,7 @@ pub(super) struct Surroundings {
 /// A connection on which requests can be read.
 enum Ready {
     Clear { socket: Socket, read: Bytes, is_http2: bool },
-    Secured { stream: Box<tokio_rustls::server::TlsStream<Socket>>, is_http2: bool },
+    Secured { stream: Box<TlsStream>, is_http2: bool },
 }
 
 /// Serves a connection to its end.

@@ -12,6 +12,7 @@
 mod conduct;
 mod frames;
 mod watch;
+mod window;
 
 use std::convert::Infallible;
 use std::pin::pin;

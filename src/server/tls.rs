@@ -10,7 +10,6 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Name};
 
 use super::socket::Socket;
@@ -43,9 +42,12 @@ pub enum BadTls {
     Verifier(#[from] VerifierBuilderError),
 }
 
+/// A connection under TLS.
+pub(super) type TlsStream = tokio_rustls::server::TlsStream<Socket>;
+
 /// A connection whose handshake is done.
 pub(super) struct Secured {
-    pub(super) stream: TlsStream<Socket>,
+    pub(super) stream: TlsStream,
     /// Whether HTTP/2 was agreed upon.
     pub(super) is_http2: bool,
     pub(super) certificate: Option<CallersName>,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::frames::{ACK, END_STREAM, Frame, Frames, Kind};
+use super::window::Window;
 
 /// How long a request that was taken back is remembered.
 const MEMORY: Duration = Duration::from_mins(1);
@@ -20,10 +21,6 @@ const IDLE_FRAMES_MAX: u32 = 1000;
 /// What a frame gives cause for: a request for priorities, DATA for window updates and pings on both sides.
 const CAUSED_BY_REQUEST: u32 = 8;
 const CAUSED_BY_DATA: u32 = 4;
-
-/// How much room a client must have made for the clock of a window that was shut to stop: one that takes a byte now and
-/// then could hold an answer for ever.
-const ROOM_MIN: i64 = 4096;
 
 /// RFC 9113 §6.9.2.
 const FIRST_WINDOW: i64 = 65_535;
@@ -102,38 +99,6 @@ pub(super) struct Conduct {
 struct Stream {
     window: Window,
     is_being_answered: bool,
-}
-
-/// How much the client takes.
-#[derive(Debug)]
-struct Window {
-    room: i64,
-    /// Since when it has made less room than [`ROOM_MIN`] beyond none.
-    shut_since: Option<Instant>,
-    made: i64,
-}
-
-impl Window {
-    fn new(room: i64) -> Self {
-        Self { room, shut_since: None, made: 0 }
-    }
-
-    fn fill(&mut self, bytes: u32, now: Instant) {
-        self.room -= i64::from(bytes);
-        if self.room <= 0 && self.shut_since.is_none() {
-            self.shut_since = Some(now);
-            self.made = 0;
-        }
-    }
-
-    fn widen(&mut self, bytes: i64, now: Instant) {
-        self.room = self.room.saturating_add(bytes);
-        self.made = self.made.saturating_add(bytes);
-        if self.made >= ROOM_MIN {
-            self.shut_since = None;
-        }
-        self.fill(0, now);
-    }
 }
 
 impl Conduct {
