@@ -150,8 +150,8 @@ impl Head {
         if value.contains(&b'\r') {
             return Err(Doubt::Malformed("a field's value holds a bare CR"));
         }
-        // All are counted, so that the compiler may look at many bytes at once.
-        self.holds_control |= value.iter().filter(|byte| is_control(**byte)).count() > 0;
+        // Without an early end, so that the compiler may look at many bytes at once.
+        self.holds_control |= value.iter().fold(0, |odd, byte| odd | u8::from(is_control(*byte))) != 0;
         self.note(name, value);
         Ok(())
     }
@@ -244,5 +244,6 @@ fn trimmed(mut value: &[u8]) -> &[u8] {
 
 /// RFC 9110 §5.6.2.
 pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    // In ranges: a search among all of them costs more, and every byte of every name comes here.
+    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~')
 }
