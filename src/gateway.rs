@@ -32,7 +32,7 @@ use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
 use crate::proxy::{Router, Settings, Shared};
 use crate::server::{self, Stop};
-use crate::upstream::{BadAddress, Trust, Upstream};
+use crate::upstream::{BadAddress, Fleet, Trust, Upstream};
 
 use backing::Backing;
 pub use backing::{OpenError, open_transfer};
@@ -55,6 +55,7 @@ pub struct Running {
     stop: Stop,
     chores: TaskTracker,
     workers: Vec<Worker>,
+    fleets: Vec<Arc<Fleet>>,
     /// Since when keys and fingerprints are made as they are now.
     derives_since: Instant,
 }
@@ -133,7 +134,7 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         None => bind(config.server.listen)?,
     };
     let admin = Operators::serve(&config, sockets.admin)?;
-    let upstreams = Upstreams::prepare(&config)?;
+    let upstreams = Upstreams::prepare(&config, &[])?;
     let backing = Backing::open(&config.store).await?;
     let store = backing.handle()?;
     let ledger =
@@ -154,6 +155,7 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         stop: Stop::default(),
         chores: TaskTracker::new(),
         workers: Vec::new(),
+        fleets: Vec::new(),
         derives_since: clock::monotonic(),
     };
     running.chores.spawn({
@@ -175,6 +177,7 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         let (stopping, backing, config) = (running.stop.connections.clone(), backing.clone(), config.clone());
         async move { stopping.run_until_cancelled(backing.keep_backups(&config.store)).await }
     });
+    running.attend(&upstreams);
     for number in 0..config.server.threads {
         running.workers.push(worker::spawn(number, &running, &listener, &backing, &upstreams)?);
     }
@@ -192,6 +195,22 @@ impl Running {
     /// The address that operators connect to.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.address
+    }
+
+    /// Goes on with these upstreams: those that are new are looked after from now on; those that are gone end with
+    /// their last request.
+    fn attend(&mut self, upstreams: &Upstreams) {
+        let is_held = |fleet: &Arc<Fleet>| self.fleets.iter().any(|held| Arc::ptr_eq(held, fleet));
+        for fleet in upstreams.fleets.iter().filter(|fleet| !is_held(fleet)) {
+            let (stopping, trust) = (self.stop.connections.clone(), upstreams.trust.clone());
+            let attending = Arc::clone(fleet).attend(trust);
+            self.chores.spawn(async move {
+                if let Some(Err(error)) = stopping.run_until_cancelled(attending).await {
+                    tracing::error!(%error, "an upstream is not looked after");
+                }
+            });
+        }
+        self.fleets.clone_from(&upstreams.fleets);
     }
 
     /// Says what is protected, where, and on which store.
@@ -222,12 +241,18 @@ impl Running {
 #[derive(Clone, Debug)]
 struct Upstreams {
     trust: Trust,
+    /// What all workers know of each upstream, in the order of the configuration.
+    fleets: Vec<Arc<Fleet>>,
 }
 
 impl Upstreams {
-    /// Reads the certificates once, and makes sure that every worker will be able to make its clients.
-    fn prepare(config: &Config) -> Result<Self, GatewayError> {
-        let upstreams = Self { trust: Self::trust(config).map_err(GatewayError::Trust)? };
+    /// Reads the certificates once, and makes sure that every worker will be able to make its clients. What is known
+    /// of an upstream that is among `held`, and is as it was, stays known.
+    fn prepare(config: &Config, held: &[Arc<Fleet>]) -> Result<Self, NotPrepared> {
+        let kept = |config| held.iter().find(|fleet| fleet.config() == config).map(Arc::clone);
+        let fleet = |config| kept(config).unwrap_or_else(|| Fleet::of(config));
+        let fleets = config.upstreams.iter().map(fleet).collect();
+        let upstreams = Self { trust: Self::trust(config)?, fleets };
         upstreams.connect(config)?;
         Ok(upstreams)
     }
@@ -241,7 +266,26 @@ impl Upstreams {
     }
 
     fn connect_one(&self, config: &config::Upstream) -> Result<Upstream, BadAddress> {
-        Upstream::new(config, &self.trust)
+        let known = self.fleets.iter().find(|fleet| fleet.config() == config);
+        Upstream::new(&known.map_or_else(|| Fleet::of(config), Arc::clone), &self.trust)
+    }
+}
+
+/// Why upstreams cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum NotPrepared {
+    #[error(transparent)]
+    Address(#[from] BadAddress),
+    #[error(transparent)]
+    Trust(#[from] io::Error),
+}
+
+impl From<NotPrepared> for GatewayError {
+    fn from(error: NotPrepared) -> Self {
+        match error {
+            NotPrepared::Address(error) => Self::Upstream(error),
+            NotPrepared::Trust(error) => Self::Trust(error),
+        }
     }
 }
 

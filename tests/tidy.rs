@@ -123,7 +123,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("toml", &["src/config/"]),
-    ("tower_service", &["src/upstream/connect.rs"]),
+    ("tower_service", &["src/upstream/connect.rs", "src/upstream/resolve.rs"]),
     (
         "tracing",
         &[
@@ -134,6 +134,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "src/server/",
             "src/store/",
             "src/telemetry/",
+            "src/upstream/",
         ],
     ),
     ("tracing_appender", &["src/telemetry/log.rs"]),

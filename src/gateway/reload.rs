@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::continuity::{self, Loss};
-use super::{Running, Upstreams, settings, systemd};
+use super::{NotPrepared, Running, Upstreams, settings, systemd};
 use crate::clock;
 use crate::config::{self, Config, ConfigProblems};
-use crate::upstream::BadAddress;
 
 /// How long a worker may take to go on with another configuration before that is told.
 const CHANGE_MAX: Duration = Duration::from_secs(5);
@@ -35,9 +34,7 @@ pub(super) enum NotReloaded {
     #[error("keep outstanding keys")]
     Losses(Vec<Loss>),
     #[error("prepare the upstreams")]
-    Upstream(#[from] BadAddress),
-    #[error("read the system's certificates, which https upstreams need")]
-    Trust(#[source] std::io::Error),
+    Upstreams(#[from] NotPrepared),
 }
 
 impl Running {
@@ -63,8 +60,7 @@ impl Running {
         // A file system may hang, many routes take their time, and the store's heartbeat goes by this runtime.
         let reading = tokio::task::spawn_blocking(move || read(&file, &old, stood));
         let (config, losses) = reading.await.map_err(NotReloaded::Panicked)??;
-        let upstreams = Upstreams { trust: Upstreams::trust(&config).map_err(NotReloaded::Trust)? };
-        upstreams.connect(&config)?;
+        let upstreams = Upstreams::prepare(&config, &self.fleets)?;
         let settings = Arc::new(settings(&config));
         let config = Arc::new(config);
         let changes: Vec<_> =
@@ -74,6 +70,7 @@ impl Running {
                 tracing::warn!("a worker has not taken the new configuration yet");
             }
         }
+        self.attend(&upstreams);
         if !continuity::is_alike(&self.config, &config) {
             self.derives_since = now;
         }
@@ -153,8 +150,7 @@ fn tell_refusal(error: &NotReloaded) {
         NotReloaded::NoFile
         | NotReloaded::Panicked(_)
         | NotReloaded::TakesARestart(_)
-        | NotReloaded::Upstream(_)
-        | NotReloaded::Trust(_) => {}
+        | NotReloaded::Upstreams(_) => {}
     }
     let error: &dyn std::error::Error = error;
     tracing::error!(error, "the old configuration stays");

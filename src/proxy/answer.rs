@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::budget::Share;
 use super::headers;
 use crate::upstream::{AnswerBody, Buffered, with_trailers};
 
@@ -19,6 +20,8 @@ pub struct AnswerStream {
     source: Source,
     /// Held until the body has been delivered or dropped, so that a drain waits for it.
     exchange: Option<TaskTrackerToken>,
+    /// What it takes of the gateway's budgets, given back at the same time.
+    shares: Option<[Share; 2]>,
 }
 
 #[derive(Debug)]
@@ -44,22 +47,30 @@ struct Aborted;
 impl AnswerStream {
     /// A body in memory.
     pub(super) fn buffered(body: Buffered) -> Self {
-        Self { source: Source::Buffered(body), exchange: None }
+        Self { source: Source::Buffered(body), exchange: None, shares: None }
     }
 
     /// An upstream's body, passed through.
     pub(super) fn passing(body: AnswerBody) -> Self {
-        Self { source: Source::Passing(body), exchange: None }
+        Self { source: Source::Passing(body), exchange: None, shares: None }
     }
 
     /// A body that a task of its own reads from the upstream.
     pub(super) fn pumped(pieces: mpsc::Receiver<Piece>) -> Self {
-        Self { source: Source::Pumped(pieces), exchange: None }
+        Self { source: Source::Pumped(pieces), exchange: None, shares: None }
     }
 
-    /// Keeps the exchange open until the body is delivered.
-    pub(super) fn holding(self, exchange: TaskTrackerToken) -> Self {
-        Self { exchange: Some(exchange), ..self }
+    /// Keeps the exchange open, and what it takes, until the body is delivered.
+    pub(super) fn holding(self, exchange: TaskTrackerToken, shares: [Share; 2]) -> Self {
+        Self { exchange: Some(exchange), shares: Some(shares), ..self }
+    }
+
+    /// The bytes that it holds in memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        match &self.source {
+            Source::Buffered(body) => body.data().len(),
+            Source::Passing(..) | Source::Pumped(_) => 0,
+        }
     }
 }
 
@@ -89,6 +100,7 @@ impl Body for AnswerStream {
         };
         if matches!(frame, Poll::Ready(None)) {
             self.exchange = None;
+            self.shares = None;
         }
         frame
     }

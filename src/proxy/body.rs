@@ -2,6 +2,7 @@
 //!
 //! Must not know claims. `canonical.rs` compares JSON bodies; `answer.rs` carries answers the other way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +11,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
+use super::budget::{Budget, Exhausted, Share};
 use super::respond::Rejection;
 use crate::upstream::{Buffered, RequestBody};
 
@@ -18,6 +20,8 @@ use crate::upstream::{Buffered, RequestBody};
 pub(super) struct WholeBody {
     pub(super) data: Bytes,
     pub(super) trailers: Option<HeaderMap>,
+    /// What it takes of the gateway's budget.
+    pub(super) _room: Option<Arc<Share>>,
 }
 
 /// Why a body was not received.
@@ -30,8 +34,21 @@ pub(super) enum NotReceived {
     CallerGone,
 }
 
+/// Where a body finds room.
+#[derive(Clone, Copy)]
+pub(super) struct Room<'a> {
+    pub(super) budget: &'a Arc<Budget>,
+    /// Bytes in use at which there is none.
+    pub(super) max: usize,
+}
+
 /// Receives a body of at most `max` bytes within `limit`. Nothing has been claimed or forwarded yet.
-pub(super) async fn receive(incoming: Incoming, max: u64, limit: Duration) -> Result<WholeBody, NotReceived> {
+pub(super) async fn receive(
+    incoming: Incoming,
+    max: u64,
+    limit: Duration,
+    room: Room<'_>,
+) -> Result<WholeBody, NotReceived> {
     // Refused before it is read, so that no "100 Continue" invites it.
     if incoming.size_hint().lower() > max {
         return Err(NotReceived::TooLarge { prefix: Bytes::new(), rest: incoming });
@@ -41,6 +58,8 @@ pub(super) async fn receive(incoming: Incoming, max: u64, limit: Duration) -> Re
         let mut first = Bytes::new();
         let mut more: Option<BytesMut> = None;
         let mut trailers = None;
+        let mut share = room.budget.share();
+        room.take(&mut share, 0)?;
         while let Some(frame) = incoming.frame().await {
             let frame = frame.map_err(|error| broken_off(&error))?;
             match frame.into_data() {
@@ -51,6 +70,7 @@ pub(super) async fn receive(incoming: Incoming, max: u64, limit: Duration) -> Re
                         None => more = Some(joined(&first, &data)),
                     }
                     let size = more.as_ref().map_or(first.len(), BytesMut::len);
+                    room.take(&mut share, size)?;
                     if u64::try_from(size).unwrap_or(u64::MAX) > max {
                         let prefix = more.map_or(first, BytesMut::freeze);
                         return Err(NotReceived::TooLarge { prefix, rest: incoming });
@@ -59,11 +79,21 @@ pub(super) async fn receive(incoming: Incoming, max: u64, limit: Duration) -> Re
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
-        Ok(WholeBody { data: more.map_or(first, BytesMut::freeze), trailers })
+        let data = more.map_or(first, BytesMut::freeze);
+        Ok(WholeBody { data, trailers, _room: Some(Arc::new(share)) })
     };
     tokio::time::timeout(limit, receiving)
         .await
         .unwrap_or(Err(NotReceived::Rejected(Rejection::BodyTooSlow(limit))))
+}
+
+impl Room<'_> {
+    fn take(&self, share: &mut Share, size: usize) -> Result<(), NotReceived> {
+        share.grow_to(size, self.max).map_err(|Exhausted| {
+            self.budget.tell_refusal("bytes of bodies held whole", self.max);
+            NotReceived::Rejected(Rejection::Overloaded)
+        })
+    }
 }
 
 fn joined(first: &[u8], next: &[u8]) -> BytesMut {

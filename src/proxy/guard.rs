@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::Proxy;
 use super::admit::{self, Admission};
 use super::answer::AnswerStream;
-use super::body::{self, NotReceived, WholeBody};
+use super::body::{self, NotReceived, Room, WholeBody};
 use super::caller::Caller;
 use super::execute::{Answer, Forward};
 use super::respond::{self, Rejection, Word};
@@ -60,19 +60,25 @@ impl Proxy {
             return self.pass_marked(upstream, request, caller, Word::None, line).await;
         }
         let (parts, incoming) = request.into_parts();
-        let body =
-            match body::receive(incoming, policy.request_body_max, self.settings.server.body_timeout).await {
-                Ok(body) => body,
-                Err(NotReceived::TooLarge { prefix, rest }) => {
-                    let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
-                    let request =
-                        Request::from_parts(parts, RequestBody::streamed(prefix, rest, headers::trailers));
-                    return self.refuse(route, rejection, request, caller, line).await;
-                }
-                Err(NotReceived::Rejected(rejection)) => return Err(rejection),
-                // Nobody reads this answer; nothing was claimed and nothing is forwarded.
-                Err(NotReceived::CallerGone) => return Err(Rejection::Malformed("the body is not complete")),
-            };
+        let body = match body::receive(
+            incoming,
+            policy.request_body_max,
+            self.settings.server.body_timeout,
+            self.room(),
+        )
+        .await
+        {
+            Ok(body) => body,
+            Err(NotReceived::TooLarge { prefix, rest }) => {
+                let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
+                let request =
+                    Request::from_parts(parts, RequestBody::streamed(prefix, rest, headers::trailers));
+                return self.refuse(route, rejection, request, caller, line).await;
+            }
+            Err(NotReceived::Rejected(rejection)) => return Err(rejection),
+            // Nobody reads this answer; nothing was claimed and nothing is forwarded.
+            Err(NotReceived::CallerGone) => return Err(Rejection::Malformed("the body is not complete")),
+        };
         let key = match admit::key_with_body(policy, admission, &body.data) {
             Ok(Some(key)) => key,
             Ok(None) => {
@@ -88,6 +94,10 @@ impl Proxy {
         line.operates_on(question.key);
         let request = Arc::new(Request::from_parts(parts, body));
         self.ask_until_answered(route, Arc::new(question), request, caller, line).await
+    }
+
+    fn room(&self) -> Room<'_> {
+        Room { budget: &self.shared.buffered, max: self.settings.server.buffered_bytes_max }
     }
 
     /// Refuses a request, or, on a route that only observes, notes what it would have been told.

@@ -12,6 +12,7 @@
 mod admit;
 mod answer;
 mod body;
+mod budget;
 mod caller;
 mod canonical;
 mod entrance;
@@ -102,7 +103,14 @@ impl Proxy {
     ) -> Response<AnswerStream> {
         let exchange = self.shared.exchanges.token();
         let mut line = AccessLine::begin(&request, caller.address);
+        let max = self.settings.server.in_flight_max;
+        let mut in_flight = self.shared.in_flight.share();
+        let has_room = in_flight.grow_to(1, max).is_ok();
         let answer = match doubt {
+            _ if !has_room => {
+                self.shared.in_flight.tell_refusal("requests at once", max);
+                Err(Rejection::Overloaded)
+            }
             Some(reason) => Err(self.what_is_wrong(request, reason, &mut line)),
             None => self.take(request, caller, &mut line).await,
         };
@@ -124,7 +132,9 @@ impl Proxy {
             response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
         }
         line.finish(response.status());
-        response.map(|body| body.holding(exchange))
+        let mut held = self.shared.buffered.share();
+        held.grow_anyway(response.body().held_bytes());
+        response.map(|body| body.holding(exchange, [in_flight, held]))
     }
 
     async fn take(

@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -36,13 +37,19 @@ enum Source {
     Buffered(Buffered),
     /// Streamed from the caller, after what was read of it already.
     Streamed { prefix: Bytes, rest: Incoming, trailers: Trailers },
+    /// Streamed, and not asked for anything yet.
+    Lent(Loan),
 }
+
+/// A body that can be had back as long as nothing was asked of it.
+#[derive(Clone, Debug)]
+pub(super) struct Loan(Arc<Mutex<Option<Source>>>);
 
 /// What may travel on of a body's trailers.
 pub type Trailers = fn(&HeaderMap) -> HeaderMap;
 
 /// The body of an upstream's answer.
-pub type AnswerBody = Incoming;
+pub(super) type AnswerBody = Incoming;
 
 impl Buffered {
     /// A body of `data`, and then `trailers` if there are any.
@@ -94,11 +101,22 @@ impl RequestBody {
         Self { progress: progress.clone(), ..self }
     }
 
+    /// The body, and what it can be had back by until something is asked of it.
+    pub(super) fn lend(self) -> (Self, Loan) {
+        let loan = match self.source {
+            Source::Lent(loan) => loan,
+            source @ (Source::Buffered(_) | Source::Streamed { .. }) => {
+                Loan(Arc::new(Mutex::new(Some(source))))
+            }
+        };
+        (Self { source: Source::Lent(loan.clone()), progress: self.progress }, loan)
+    }
+
     /// A copy, if the body can be sent again.
     pub(super) fn replayable(&self) -> Option<Buffered> {
         match &self.source {
             Source::Buffered(body) => Some(body.clone()),
-            Source::Streamed { .. } => self.is_end_stream().then(Buffered::default),
+            Source::Streamed { .. } | Source::Lent(_) => self.is_end_stream().then(Buffered::default),
         }
     }
 }
@@ -125,6 +143,10 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
         this.progress.moved();
+        if let Source::Lent(loan) = &this.source {
+            let taken = loan.source().take();
+            this.source = taken.unwrap_or_else(|| Source::Buffered(Buffered::default()));
+        }
         match &mut this.source {
             // In pieces, so that progress is seen while a large body moves.
             Source::Buffered(body) if body.data.len() > PIECE_MAX => {
@@ -139,22 +161,47 @@ impl Body for RequestBody {
             Source::Streamed { rest, trailers, .. } => Pin::new(rest)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| Ok(with_trailers(frame?, *trailers)))),
+            Source::Lent(_) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Buffered(body) => body.is_end_stream(),
-            Source::Streamed { prefix, rest, .. } => prefix.is_empty() && rest.is_end_stream(),
+        self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.size_hint()
+    }
+}
+
+impl Source {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Buffered(body) => body.is_end_stream(),
+            Self::Streamed { prefix, rest, .. } => prefix.is_empty() && rest.is_end_stream(),
+            Self::Lent(loan) => loan.source().as_ref().is_none_or(Self::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Buffered(body) => body.size_hint(),
-            Source::Streamed { prefix, rest, .. } if prefix.is_empty() => rest.size_hint(),
-            Source::Streamed { .. } => SizeHint::default(),
+        match self {
+            Self::Buffered(body) => body.size_hint(),
+            Self::Streamed { prefix, rest, .. } if prefix.is_empty() => rest.size_hint(),
+            Self::Streamed { .. } => SizeHint::default(),
+            Self::Lent(loan) => loan.source().as_ref().map_or_else(SizeHint::default, Self::size_hint),
         }
+    }
+}
+
+impl Loan {
+    /// The body, if nothing was asked of it.
+    pub(super) fn back(self) -> Option<RequestBody> {
+        let source = self.source().take();
+        source.map(Into::into)
+    }
+
+    fn source(&self) -> MutexGuard<'_, Option<Source>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

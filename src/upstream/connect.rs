@@ -4,7 +4,6 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,13 +12,13 @@ use std::time::Duration;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::connection::Watched;
+use super::resolve::Names;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
@@ -38,7 +37,7 @@ pub struct Connector {
 /// The name of an upstream does not resolve.
 #[derive(Debug, thiserror::Error)]
 #[error("resolve the upstream's name")]
-pub(super) struct ResolveFailed(#[source] std::io::Error);
+pub(super) struct ResolveFailed(#[source] pub(super) std::io::Error);
 
 /// No connection in time.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +65,10 @@ impl Trust {
 }
 
 impl Connector {
-    pub(super) fn new(deadline: Duration, trust: &Trust) -> Self {
-        let mut http = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
+    pub(super) fn new(deadline: Duration, trust: &Trust, names: &Names) -> Self {
+        let mut http = HttpConnector::new_with_resolver(names.clone());
+        // Shared among the addresses of a name, so that each is tried.
+        http.set_connect_timeout(Some(deadline));
         http.enforce_http(false);
         http.set_nodelay(true);
         let config = ClientConfig::clone(&trust.0);
@@ -84,7 +85,8 @@ impl Connector {
 pub async fn connect_once(config: &crate::config::Upstream, trust: &Trust) -> Result<(), BoxError> {
     let scheme = if config.tls { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
     let uri = Uri::builder().scheme(scheme).authority(&*config.authority).path_and_query("/").build()?;
-    let mut connector = Connector::new(config.connect_timeout, trust);
+    let mut connector =
+        Connector::new(config.connect_timeout, trust, &Names::known_for(config.resolve_every));
     poll_fn(|cx| connector.poll_ready(cx)).await?;
     connector.call(uri).await.map(drop)
 }
@@ -110,7 +112,7 @@ impl Service<Uri> for Connector {
 
 /// Puts a plain connection under watch; TLS, if any, goes on top.
 #[derive(Clone)]
-struct Watching(HttpConnector<Resolver>);
+struct Watching(HttpConnector<Names>);
 
 impl Service<Uri> for Watching {
     type Response = Watched;
@@ -128,28 +130,6 @@ impl Service<Uri> for Watching {
             poll_fn(|cx| connector.poll_ready(cx)).await?;
             let stream: TokioIo<TcpStream> = connector.call(target).await?;
             Ok(Watched::new(stream, is_tls))
-        })
-    }
-}
-
-/// The system's resolver, with an error that can be told from others.
-#[derive(Clone)]
-struct Resolver(GaiResolver);
-
-impl Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = ResolveFailed;
-    type Future = BoxFuture<Self::Response, ResolveFailed>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ResolveFailed>> {
-        self.0.poll_ready(cx).map_err(ResolveFailed)
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let resolving = self.0.call(name);
-        Box::pin(async move {
-            let addresses: Vec<_> = resolving.await.map_err(ResolveFailed)?.collect();
-            Ok(addresses.into_iter())
         })
     }
 }

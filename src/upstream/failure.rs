@@ -31,6 +31,8 @@ pub enum NotSent {
     Tls,
     /// Every connection tried was already dead.
     ConnectionDead,
+    /// No server had room for it in time.
+    Overloaded,
 }
 
 /// How an exchange broke after a byte may have left.
@@ -66,7 +68,9 @@ pub(super) fn classify(error: hyper_util::client::legacy::Error, link: Option<&L
 fn connect_cause(error: &(dyn StdError + 'static)) -> NotSent {
     causes(error)
         .find_map(|cause| {
-            if cause.is::<ConnectTimedOut>() {
+            let error = cause.downcast_ref::<std::io::Error>();
+            let is_late = error.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut);
+            if cause.is::<ConnectTimedOut>() || is_late {
                 Some(NotSent::ConnectTimeout)
             } else if cause.is::<ResolveFailed>() {
                 Some(NotSent::Dns)

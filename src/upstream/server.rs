@@ -17,6 +17,7 @@ use super::connect::{Connector, Trust};
 use super::connection::Link;
 use super::failure::{Broken, NotSent, SendError, classify};
 use super::progress::Progress;
+use super::resolve::Names;
 use crate::config;
 
 /// How often a request goes to another connection because the one it was given had died while idle.
@@ -32,7 +33,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Makes the client of one worker for the server at `authority`.
-    pub(super) fn new(config: &config::Upstream, authority: Authority, trust: &Trust) -> Self {
+    pub(super) fn new(config: &config::Upstream, authority: Authority, trust: &Trust, names: &Names) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(config.idle_timeout)
@@ -40,7 +41,7 @@ impl Server {
             // Resends only what hyper gives back as never started.
             .retry_canceled_requests(true)
             .set_host(true)
-            .build(Connector::new(config.connect_timeout, trust));
+            .build(Connector::new(config.connect_timeout, trust, names));
         Self { client, scheme: if config.tls { Scheme::HTTPS } else { Scheme::HTTP }, authority }
     }
 

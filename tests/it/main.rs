@@ -35,3 +35,4 @@ mod sealed;
 mod servers;
 mod spellings;
 mod upstream;
+mod upstreams;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
 use onceway::config;
-use onceway::upstream::{Buffered, NotSent, Progress, RequestBody, SendError, Trust, Upstream};
+use onceway::upstream::{Buffered, Fleet, NotSent, Progress, RequestBody, SendError, Trust, Upstream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -22,7 +22,7 @@ fn upstream_at(listener: &TcpListener) -> Upstream {
         response_timeout: Duration::from_secs(5),
         ..of_gateway.upstreams[0].clone()
     };
-    Upstream::new(&config, &Trust::of_system(false).unwrap()).unwrap()
+    Upstream::new(&Fleet::of(&config), &Trust::of_system(false).unwrap()).unwrap()
 }
 
 fn request(method: &str, body: &'static [u8]) -> Request<RequestBody> {
