@@ -26,13 +26,13 @@ use std::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::clock;
-use crate::config::{self, Config, risks};
+use crate::config::{Config, risks};
 use crate::ledger::{self, Ledger};
 use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
 use crate::proxy::{Router, Settings, Shared};
-use crate::server::{self, Stop};
-use crate::upstream::{BadAddress, Fleet, Trust, Upstream};
+use crate::server::{self, BadTls, Reception, Stop};
+use crate::upstream::{BadAddress, BadTrust, Fleet, Upstream};
 
 use backing::Backing;
 pub use backing::{OpenError, open_transfer};
@@ -51,11 +51,12 @@ pub struct Running {
     config: Arc<Config>,
     shared: Arc<Shared>,
     settings: Arc<Settings>,
+    reception: Arc<Reception>,
     ledger: Ledger,
     stop: Stop,
     chores: TaskTracker,
     workers: Vec<Worker>,
-    fleets: Vec<Arc<Fleet>>,
+    upstreams: Upstreams,
     /// Since when keys and fingerprints are made as they are now.
     derives_since: Instant,
 }
@@ -66,6 +67,9 @@ pub enum GatewayError {
     /// The address is taken or not ours.
     #[error("listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// The certificates for callers cannot be used.
+    #[error("prepare TLS")]
+    Tls(#[from] BadTls),
     /// The sockets that the service manager passed are not what is wanted.
     #[error("use the sockets that were passed")]
     Sockets(#[source] io::Error),
@@ -78,9 +82,9 @@ pub enum GatewayError {
     /// An upstream's address cannot be used.
     #[error("prepare the upstreams")]
     Upstream(#[from] BadAddress),
-    /// The system's certificates cannot be read.
-    #[error("read the system's certificates, which https upstreams need")]
-    Trust(#[source] io::Error),
+    /// An upstream cannot be met over TLS.
+    #[error("prepare the upstreams")]
+    Trust(#[from] BadTrust),
     /// The system gives no thread, runtime or signal handler.
     #[error("start a worker")]
     Worker(#[source] io::Error),
@@ -129,12 +133,15 @@ pub async fn start(config: Config) -> Result<Running, GatewayError> {
 /// Starts a gateway on sockets that listen already, where there are any.
 async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayError> {
     let config = Arc::new(config);
+    server::raise_descriptors(config.server.connections_max);
+    let reception = Arc::new(Reception::of(&config.server)?);
     let listener = match sockets.server {
         Some(listener) => listener,
         None => bind(config.server.listen)?,
     };
     let admin = Operators::serve(&config, sockets.admin)?;
-    let upstreams = Upstreams::prepare(&config, &[])?;
+    let upstreams = Upstreams::of(&config, &Upstreams::default())?;
+    upstreams.connect()?;
     let backing = Backing::open(&config.store).await?;
     let store = backing.handle()?;
     let ledger =
@@ -150,12 +157,13 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         admin,
         config: Arc::clone(&config),
         settings: Arc::new(settings(&config)),
+        reception,
         shared,
         ledger: ledger.clone(),
         stop: Stop::default(),
         chores: TaskTracker::new(),
         workers: Vec::new(),
-        fleets: Vec::new(),
+        upstreams: Upstreams::default(),
         derives_since: clock::monotonic(),
     };
     running.chores.spawn({
@@ -200,17 +208,12 @@ impl Running {
     /// Goes on with these upstreams: those that are new are looked after from now on; those that are gone end with
     /// their last request.
     fn attend(&mut self, upstreams: &Upstreams) {
-        let is_held = |fleet: &Arc<Fleet>| self.fleets.iter().any(|held| Arc::ptr_eq(held, fleet));
+        let is_held = |fleet: &Arc<Fleet>| self.upstreams.fleets.iter().any(|held| Arc::ptr_eq(held, fleet));
         for fleet in upstreams.fleets.iter().filter(|fleet| !is_held(fleet)) {
-            let (stopping, trust) = (self.stop.connections.clone(), upstreams.trust.clone());
-            let attending = Arc::clone(fleet).attend(trust);
-            self.chores.spawn(async move {
-                if let Some(Err(error)) = stopping.run_until_cancelled(attending).await {
-                    tracing::error!(%error, "an upstream is not looked after");
-                }
-            });
+            let (stopping, fleet) = (self.stop.connections.clone(), Arc::clone(fleet));
+            self.chores.spawn(async move { stopping.run_until_cancelled(fleet.attend()).await });
         }
-        self.fleets.clone_from(&upstreams.fleets);
+        self.upstreams = upstreams.clone();
     }
 
     /// Says what is protected, where, and on which store.
@@ -238,54 +241,23 @@ impl Running {
 }
 
 /// What workers need to make their connections.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Upstreams {
-    trust: Trust,
-    /// What all workers know of each upstream, in the order of the configuration.
-    fleets: Vec<Arc<Fleet>>,
+    /// What all workers know of each, in the order of the configuration.
+    fleets: Arc<[Arc<Fleet>]>,
 }
 
 impl Upstreams {
-    /// Reads the certificates once, and makes sure that every worker will be able to make its clients. What is known
-    /// of an upstream that is among `held`, and is as it was, stays known.
-    fn prepare(config: &Config, held: &[Arc<Fleet>]) -> Result<Self, NotPrepared> {
-        let kept = |config| held.iter().find(|fleet| fleet.config() == config).map(Arc::clone);
-        let fleet = |config| kept(config).unwrap_or_else(|| Fleet::of(config));
-        let fleets = config.upstreams.iter().map(fleet).collect();
-        let upstreams = Self { trust: Self::trust(config)?, fleets };
-        upstreams.connect(config)?;
-        Ok(upstreams)
+    /// Reads the certificates once. What is known of an upstream that is among `held`, and is as it was, stays known.
+    fn of(config: &Config, held: &Self) -> Result<Self, BadTrust> {
+        let kept = |config| held.fleets.iter().find(|fleet| fleet.config() == config).map(Arc::clone);
+        let fleet = |config| kept(config).map_or_else(|| Fleet::of(config), Ok);
+        Ok(Self { fleets: config.upstreams.iter().map(fleet).collect::<Result<_, _>>()? })
     }
 
-    fn trust(config: &Config) -> io::Result<Trust> {
-        Trust::of_system(config.upstreams.iter().any(|upstream| upstream.tls))
-    }
-
-    fn connect(&self, config: &Config) -> Result<Vec<Upstream>, BadAddress> {
-        config.upstreams.iter().map(|upstream| self.connect_one(upstream)).collect()
-    }
-
-    fn connect_one(&self, config: &config::Upstream) -> Result<Upstream, BadAddress> {
-        let known = self.fleets.iter().find(|fleet| fleet.config() == config);
-        Upstream::new(&known.map_or_else(|| Fleet::of(config), Arc::clone), &self.trust)
-    }
-}
-
-/// Why upstreams cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum NotPrepared {
-    #[error(transparent)]
-    Address(#[from] BadAddress),
-    #[error(transparent)]
-    Trust(#[from] io::Error),
-}
-
-impl From<NotPrepared> for GatewayError {
-    fn from(error: NotPrepared) -> Self {
-        match error {
-            NotPrepared::Address(error) => Self::Upstream(error),
-            NotPrepared::Trust(error) => Self::Trust(error),
-        }
+    /// The clients of one worker. Made before there is one, they show that every worker will be able to.
+    fn connect(&self) -> Result<Vec<Upstream>, BadAddress> {
+        self.fleets.iter().map(Upstream::new).collect()
     }
 }
 

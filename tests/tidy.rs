@@ -66,6 +66,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("clap", &["src/cli/", "src/main.rs"]),
     ("crc16", &["src/store/redis/cluster/"]),
     ("crc32fast", &["src/store/codec.rs"]),
+    ("h2", &["src/upstream/"]),
     ("http", &["src/admin/", "src/cli/demo", "src/config/", "src/proxy/", "src/telemetry/", "src/upstream/"]),
     ("http_body", &["src/proxy/", "src/upstream/"]),
     ("http_body_util", &["src/admin/", "src/cli/demo", "src/proxy/"]),
@@ -73,19 +74,19 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("httpdate", &["src/proxy/headers.rs"]),
     ("humantime", &["src/cli/demo", "src/config/units.rs"]),
     ("hyper", &["src/admin/", "src/cli/demo", "src/proxy/", "src/server/", "src/upstream/"]),
-    ("hyper_rustls", &["src/upstream/connect.rs"]),
     ("hyper_util", &["src/admin/", "src/cli/demo", "src/proxy/", "src/server/", "src/upstream/"]),
     ("ipnet", &["src/config/", "src/server/", "src/proxy/"]),
     ("jsonptr", &["src/config/terms.rs"]),
     ("listenfd", &["src/gateway/systemd.rs"]),
     ("mimalloc", &["src/main.rs"]),
     ("postcard", &["src/store/codec/meta.rs"]),
+    ("proxy_header", &["src/server/proxy_protocol.rs"]),
     ("quick_cache", &["src/ledger/answers.rs"]),
     ("redb", &["src/store/embedded.rs", "src/store/embedded/"]),
     ("redis", &["src/store/redis.rs", "src/store/redis/"]),
-    ("rustix", &["src/store/embedded/disk.rs"]),
+    ("rustix", &["src/server/limits.rs", "src/store/embedded/disk.rs"]),
     ("rustls", &["src/config/", "src/server/", "src/store/postgres/tls.rs", "src/upstream/"]),
-    ("rustls_native_certs", &["src/store/postgres/tls.rs"]),
+    ("rustls_native_certs", &["src/store/postgres/tls.rs", "src/upstream/tls.rs"]),
     ("sd_notify", &["src/gateway/systemd.rs"]),
     ("serde", &["src/cli/demo", "src/proxy/canonical.rs", "src/store/codec/meta.rs"]),
     ("serde_json", &["src/cli/demo", "src/proxy/"]),
@@ -109,7 +110,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("tokio_postgres", &["src/store/postgres.rs", "src/store/postgres/"]),
-    ("tokio_rustls", &["src/store/postgres/tls.rs"]),
+    ("tokio_rustls", &["src/server/tls.rs", "src/store/postgres/tls.rs", "src/upstream/connect.rs"]),
     (
         "tokio_util",
         &[
@@ -119,7 +120,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "src/ledger/",
             "src/proxy/",
             "src/server/",
-            "src/upstream/connection.rs",
+            "src/upstream/",
         ],
     ),
     ("toml", &["src/config/"]),
@@ -141,16 +142,18 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["src/config/terms.rs", "src/telemetry/log.rs"]),
     ("url", &["src/cli/demo", "src/config/address.rs"]),
     ("uuid", &["src/cli/demo", "src/ledger/", "src/migration/", "src/proxy/respond.rs", "src/telemetry/"]),
+    ("x509_parser", &["src/server/tls.rs"]),
     ("zeroize", &["src/config/", "src/store/codec/seal.rs"]),
     ("zstd", &["src/store/codec/compress.rs"]),
 ];
 
 /// Where status codes are chosen.
-const CHOOSES_STATUS: &[&str] = &["src/proxy/respond.rs", "src/admin/"];
+const CHOOSES_STATUS: &[&str] = &["src/proxy/respond.rs", "src/proxy/turned_away.rs", "src/admin/"];
 
 /// Where status codes are named to be recognised. The demo plays a service and its client, not the gateway.
 const RECOGNISES_STATUS: &[(&str, &str)] = &[
-    ("src/proxy/pass.rs", "SWITCHING_PROTOCOLS"),
+    ("src/proxy/headers.rs", "UPGRADE_REQUIRED"),
+    ("src/proxy/upgrade.rs", "SWITCHING_PROTOCOLS"),
     ("src/proxy/execute.rs", "SWITCHING_PROTOCOLS"),
     ("src/cli/demo", ""),
 ];

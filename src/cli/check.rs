@@ -134,6 +134,7 @@ fn guarded(policy: &Policy) -> [String; 6] {
     });
     let scope = policy.scope.iter().map(|source| match source {
         ScopeSource::Header(name) => format!("header:{name}"),
+        ScopeSource::ClientCertificate => "client-cert".to_owned(),
     });
     let in_flight = match policy.in_flight {
         InFlightMode::Reject => name_of(InFlightMode::Reject).to_owned(),

@@ -307,7 +307,7 @@ pub static POLICY: [Key; 27] = [
 ];
 
 /// `previous`, in `[policy]` and `[[routes]]`
-pub static PREVIOUS: [Key; 4] = [
+pub static PREVIOUS: [Key; 5] = [
     key(
         "key_from",
         Shape::Texts("\"header:NAME\" or \"json:/pointer\""),
@@ -319,6 +319,11 @@ pub static PREVIOUS: [Key; 4] = [
         Shape::Texts("\"header:NAME\" such as \"header:Authorization\""),
         "",
         "What separated callers. Left out: what does now.",
+    ),
+    word::<ScopeMissing>(
+        "scope_missing",
+        "",
+        "Whether a request without a part of that scope was one of the anonymous or refused. Left out: as now.",
     ),
     key(
         "fingerprint_headers",

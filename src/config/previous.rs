@@ -2,7 +2,7 @@
 //!
 //! A key that is left out means that this part has not changed. Must not know what is done with it.
 
-use crate::protocol::policy::{FingerprintBody, KeyMode, KeySource, Policy, ScopeSource};
+use crate::protocol::policy::{FingerprintBody, KeyMode, KeySource, Policy, ScopeMissing, ScopeSource};
 
 use super::keys;
 use super::section::{Findings, Section};
@@ -13,6 +13,7 @@ use super::terms;
 pub(super) struct Previous {
     key_from: Option<Vec<KeySource>>,
     scope: Option<Vec<ScopeSource>>,
+    scope_missing: Option<ScopeMissing>,
     fingerprint_headers: Option<Vec<String>>,
     fingerprint_body: Option<FingerprintBody>,
 }
@@ -25,6 +26,7 @@ pub(super) fn previous(find: &mut Findings<'_>, section: &Section<'_>) -> Option
     Some(Previous {
         key_from: table.texts(find, "key_from", terms::key_source),
         scope: table.texts(find, "scope", terms::scope_source),
+        scope_missing: table.word(find, "scope_missing"),
         fingerprint_headers: table.texts(find, "fingerprint_headers", terms::fingerprint_header),
         fingerprint_body: table.word(find, "fingerprint_body"),
     })
@@ -36,6 +38,7 @@ impl Previous {
         let earlier = Policy {
             key_from: self.key_from.unwrap_or_else(|| policy.key_from.clone()),
             scope: self.scope.unwrap_or_else(|| policy.scope.clone()),
+            scope_missing: self.scope_missing.unwrap_or(policy.scope_missing),
             fingerprint_headers: self
                 .fingerprint_headers
                 .unwrap_or_else(|| policy.fingerprint_headers.clone()),

@@ -19,6 +19,7 @@ use super::{Admin, Backup, Config, Log, Secret, Store, defaults, load, routes, t
 pub(super) fn config<'t>(find: &mut Findings<'_>, document: &'t DeTable<'t>) -> Option<Config> {
     let root = Section::of(find, document, Place { line: 1, column: 1 }, String::new(), [&keys::ROOT, &[]]);
     let section = table(find, &root, "server", [&keys::SERVER, &[]]);
+    let asks_callers = section.as_ref().is_some_and(|section| section.value("tls_client_ca_file").is_some());
     let server = server(find, section.as_ref());
     let section = table(find, &root, "admin", [&keys::ADMIN, &[]]);
     let admin = admin(find, section.as_ref());
@@ -28,7 +29,7 @@ pub(super) fn config<'t>(find: &mut Findings<'_>, document: &'t DeTable<'t>) -> 
     let log = log(find, section.as_ref());
     let upstreams = upstreams(find, &root);
     let policy = table(find, &root, "policy", [&keys::POLICY, &[]]);
-    let routes = routes::routes(find, &root, policy.as_ref(), &upstreams);
+    let routes = routes::routes(find, &root, policy.as_ref(), &upstreams, asks_callers);
     let default_upstream = upstreams.iter().position(|known| known.name == defaults::DEFAULT_UPSTREAM);
     let upstreams: Option<Vec<_>> = upstreams.into_iter().map(|known| known.upstream).collect();
     Some(Config { server, admin, store, upstreams: upstreams?, default_upstream, routes, log })

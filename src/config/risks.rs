@@ -81,6 +81,7 @@ fn of_policy(policy: &Policy) -> Vec<&'static str> {
     let is_scoped_by = |name: &str| {
         policy.scope.iter().any(|source| match source {
             ScopeSource::Header(header) => header == name,
+            ScopeSource::ClientCertificate => false,
         })
     };
     let choices = [
@@ -121,6 +122,10 @@ fn of_policy(policy: &Policy) -> Vec<&'static str> {
             policy.unknown_ttl < policy.ttl,
             "unknown_ttl is shorter than ttl: an unknown outcome is forgotten before an answer would be, and a \
              retry then runs again",
+        ),
+        (
+            policy.previous.as_ref().is_some_and(|previous| previous.scope != policy.scope),
+            "previous: while it stands, callers are told apart only as far as they were before, too",
         ),
         (policy.ttl < HOUR, "ttl is shorter than 1h: a retry that comes later runs again"),
     ];
@@ -193,6 +198,7 @@ mod tests {
             of(|policy| policy.on_store_error = OnStoreError::Forward),
             of(|policy| policy.fingerprint_body = FingerprintBody::Off),
             of(|policy| policy.unknown_ttl = 3600 * second),
+            of(|policy| policy.previous = Some(Box::new(Policy::default()))),
             of(|policy| policy.ttl = 3599 * second),
         ];
         for line in found {

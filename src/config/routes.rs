@@ -3,7 +3,7 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::protocol::policy::Policy;
+use crate::protocol::policy::{Policy, ScopeSource};
 
 use super::keys;
 use super::pattern::{self, Taken};
@@ -17,6 +17,8 @@ use super::{PathCase, Route, defaults, terms};
 struct Base {
     policy: Policy,
     previous: Option<Previous>,
+    /// Whether the listener asks callers for certificates.
+    asks_callers: bool,
 }
 
 /// Resolves every route. The result is whole only if no problem was pushed.
@@ -25,12 +27,17 @@ pub(super) fn routes(
     root: &Section<'_>,
     policy: Option<&Section<'_>>,
     upstreams: &[Named],
+    asks_callers: bool,
 ) -> Vec<Route> {
     const NAME: &str = "routes";
     let base = Base {
         policy: policy.map_or_else(Policy::default, |section| overlay(find, section, Policy::default())),
         previous: policy.and_then(|section| previous::previous(find, section)),
+        asks_callers,
     };
+    if let Some(section) = policy {
+        check_scope(find, section, &base.policy, asks_callers);
+    }
     let Some(value) = root.value(NAME) else { return Vec::new() };
     let Some(array) = value.get_ref().as_array() else {
         root.refuse(find, NAME, Unfit::Expected("an array of tables: [[routes]]".to_owned()));
@@ -54,6 +61,7 @@ fn route<'t>(
 ) -> Option<Route> {
     let section = Section::open(find, value, path, [&keys::ROUTE, &keys::POLICY])?;
     let mut policy = overlay(find, &section, base.policy.clone());
+    check_scope(find, &section, &policy, base.asks_callers);
     let previous = previous::previous(find, &section).or_else(|| base.previous.clone());
     policy.previous = previous.and_then(|previous| previous.of(&policy));
     let host = section.text(find, "host", pattern::host);
@@ -69,6 +77,17 @@ fn route<'t>(
         find.push(place, section.path_of("path"), wrong);
     }
     Some(Route { path, host, upstream: upstream?, path_case, policy })
+}
+
+/// Where nobody is asked for a certificate, a scope of certificates would be one space for all.
+fn check_scope(find: &mut Findings<'_>, section: &Section<'_>, policy: &Policy, asks_callers: bool) {
+    const NAME: &str = "scope";
+    let is_by_certificate = policy.scope.contains(&ScopeSource::ClientCertificate);
+    if section.value(NAME).is_some() && is_by_certificate && !asks_callers {
+        let reason =
+            "\"client-cert\" needs server.tls_client_ca_file, by which callers are asked for certificates";
+        section.refuse(find, NAME, Unfit::Refused(reason.to_owned()));
+    }
 }
 
 /// The upstream a route leads to, as its index.

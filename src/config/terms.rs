@@ -84,17 +84,15 @@ fn json_pointer(text: &str) -> Result<String, Unfit> {
     }
 }
 
-/// Reads what separates callers: `header:Name`.
+/// Reads what separates callers: `header:Name` or `client-cert`.
 pub(super) fn scope_source(text: &str) -> Result<ScopeSource, Unfit> {
     match text.split_once(':') {
         Some(("header", name)) => header(name).map(ScopeSource::Header),
         Some(("jwt", _)) => {
             Unfit::refused("\"jwt:\" scopes are not supported by this version, use \"header:NAME\"")
         }
-        None if text == "client-cert" => {
-            Unfit::refused("\"client-cert\" scopes are not supported by this version, use \"header:NAME\"")
-        }
-        _ => Unfit::expected("\"header:NAME\" such as \"header:Authorization\""),
+        None if text == "client-cert" => Ok(ScopeSource::ClientCertificate),
+        _ => Unfit::expected("\"header:NAME\" such as \"header:Authorization\", or \"client-cert\""),
     }
 }
 
@@ -195,10 +193,9 @@ mod tests {
     #[test]
     fn a_scope_that_this_version_cannot_check_is_never_ignored() {
         assert_eq!(scope_source("header:X-Account"), Ok(ScopeSource::Header("x-account".into())));
-        for text in ["jwt:sub", "client-cert"] {
-            let unfit = scope_source(text).unwrap_err();
-            assert!(unfit.to_string().contains("not supported by this version"), "{unfit}");
-        }
+        assert_eq!(scope_source("client-cert"), Ok(ScopeSource::ClientCertificate));
+        let unfit = scope_source("jwt:sub").unwrap_err();
+        assert!(unfit.to_string().contains("not supported by this version"), "{unfit}");
         for text in ["", "Authorization", "header:", "client-cert:x"] {
             assert!(scope_source(text).is_err(), "{text}");
         }

@@ -15,7 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::{Config, PathCase, Route};
-use crate::protocol::policy::{KeyMode, Mode, Policy};
+use crate::protocol::policy::{KeyMode, Mode, Policy, ScopeMissing};
 use crate::proxy::{Routed, Router};
 
 use witnesses::{Beyond, witnesses};
@@ -131,7 +131,7 @@ fn lost(was: &Route, is: Routed, new: &Config, method: &str, stood: Duration) ->
     let next = &new.routes.get(index)?.policy;
     let finds = |made: &Policy| {
         differences(made, next).is_empty()
-            || next.previous.as_deref().is_some_and(|previous| differences(made, previous).is_empty())
+            || next.previous.as_deref().is_some_and(|previous| is_asked_for(made, previous))
     };
     if !finds(&was.policy) {
         return Some(Lost::Derivation(differences(&was.policy, next)));
@@ -139,6 +139,16 @@ fn lost(was: &Route, is: Routed, new: &Config, method: &str, stood: Duration) ->
     let earlier = was.policy.previous.as_deref()?;
     let lasts = kept_for(&was.policy);
     (stood < lasts && !finds(earlier)).then(|| Lost::Previous(lasts.saturating_sub(stood)))
+}
+
+/// Whether whoever asks as before by `previous` finds all records that were made by `made`.
+fn is_asked_for(made: &Policy, previous: &Policy) -> bool {
+    // Where the anonymous are refused now, a new request of theirs does not run; an earlier one must still be found.
+    let finds_anonymous = match (made.scope_missing, previous.scope_missing) {
+        (ScopeMissing::Anonymous, ScopeMissing::Reject) => false,
+        (ScopeMissing::Reject, _) | (ScopeMissing::Anonymous, ScopeMissing::Anonymous) => true,
+    };
+    differences(made, previous).is_empty() && finds_anonymous
 }
 
 /// For how long a record can last that was claimed in the last moment before the configuration came.

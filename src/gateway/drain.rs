@@ -7,20 +7,35 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Running;
 
+/// How long callers that were let in have to ask. They were told nothing, so what they send is served.
+const NEWCOMERS_MAX: Duration = Duration::from_secs(2);
+
 /// How long the connections have to flush their last answers.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
 impl Running {
     /// Ends the gateway in order, within `drain_timeout` and a little more for what has to be recorded.
     ///
-    /// New connections are refused at once; a request on an open connection is told that the gateway is
-    /// stopping. What is in flight is finished; when the time is up, the rest is recorded as unknown.
+    /// For `stop_delay` all goes on, while `/readyz` says no and every answer tells its connection to close. Then no
+    /// connection is accepted. Whoever was let in before and has asked nothing yet is served once; another request on
+    /// an open connection is told that the gateway is stopping. What is in flight is finished; when the time is up,
+    /// the rest is recorded as unknown.
     pub async fn drain(self) {
         self.shared.leaving.store(true, Ordering::Release);
         tokio::time::sleep(self.config.server.stop_delay).await;
         let deadline = Instant::now() + self.config.server.drain_timeout;
-        self.shared.draining.store(true, Ordering::Release);
         self.stop.accepting.cancel();
+        self.shared.draining.store(true, Ordering::Release);
+        self.shared.newcomers.close();
+        if timeout_at(deadline.min(Instant::now() + NEWCOMERS_MAX), self.shared.newcomers.wait())
+            .await
+            .is_err()
+        {
+            tracing::debug!(
+                left = self.shared.newcomers.len(),
+                "some callers connected and asked for nothing"
+            );
+        }
         self.shared.exchanges.close();
         if timeout_at(deadline, self.shared.exchanges.wait()).await.is_err() {
             let left = self.shared.exchanges.len();

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Upstreams, open_transfer};
+use super::open_transfer;
 use crate::config::{Config, StoreUrl};
 use crate::store::durability::Durability;
 use crate::store::memory::MemoryStore;
 use crate::store::transfer::Transfer;
 use crate::store::{Gate, Store};
+use crate::upstream::Trust;
 
 /// How long a store may take to connect and to tell of itself.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -79,7 +80,7 @@ async fn inspect_once_connected(store: &Arc<dyn Transfer>) -> Result<Durability,
 async fn look_at_upstreams(config: &Config) -> Vec<Result<(), Failure>> {
     let mut found = Vec::with_capacity(config.upstreams.len());
     for upstream in &config.upstreams {
-        found.push(match Upstreams::trust(config) {
+        found.push(match Trust::of(upstream) {
             Ok(trust) => crate::upstream::connect_once(upstream, &trust).await,
             Err(error) => Err(error.into()),
         });

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::continuity::{self, Loss};
-use super::{NotPrepared, Running, Upstreams, settings, systemd};
+use super::{Running, Upstreams, settings, systemd};
 use crate::clock;
 use crate::config::{self, Config, ConfigProblems};
+use crate::server::{Acceptor, BadTls};
+use crate::upstream::{BadAddress, BadTrust};
 
 /// How long a worker may take to go on with another configuration before that is told.
 const CHANGE_MAX: Duration = Duration::from_secs(5);
@@ -34,7 +36,11 @@ pub(super) enum NotReloaded {
     #[error("keep outstanding keys")]
     Losses(Vec<Loss>),
     #[error("prepare the upstreams")]
-    Upstreams(#[from] NotPrepared),
+    Upstream(#[from] BadAddress),
+    #[error("prepare TLS")]
+    Tls(#[from] BadTls),
+    #[error("prepare the upstreams")]
+    Trust(#[from] BadTrust),
 }
 
 impl Running {
@@ -60,7 +66,9 @@ impl Running {
         // A file system may hang, many routes take their time, and the store's heartbeat goes by this runtime.
         let reading = tokio::task::spawn_blocking(move || read(&file, &old, stood));
         let (config, losses) = reading.await.map_err(NotReloaded::Panicked)??;
-        let upstreams = Upstreams::prepare(&config, &self.fleets)?;
+        let upstreams = Upstreams::of(&config, &self.upstreams)?;
+        upstreams.connect()?;
+        let acceptor = Acceptor::of(&config.server)?;
         let settings = Arc::new(settings(&config));
         let config = Arc::new(config);
         let changes: Vec<_> =
@@ -70,6 +78,7 @@ impl Running {
                 tracing::warn!("a worker has not taken the new configuration yet");
             }
         }
+        self.reception.show(acceptor);
         self.attend(&upstreams);
         if !continuity::is_alike(&self.config, &config) {
             self.derives_since = now;
@@ -150,7 +159,9 @@ fn tell_refusal(error: &NotReloaded) {
         NotReloaded::NoFile
         | NotReloaded::Panicked(_)
         | NotReloaded::TakesARestart(_)
-        | NotReloaded::Upstreams(_) => {}
+        | NotReloaded::Upstream(_)
+        | NotReloaded::Tls(_)
+        | NotReloaded::Trust(_) => {}
     }
     let error: &dyn std::error::Error = error;
     tracing::error!(error, "the old configuration stays");

@@ -63,16 +63,17 @@ pub(super) fn spawn(
     let (config, shared) = (Arc::clone(&running.config), Arc::clone(&running.shared));
     let settings = Arc::clone(&running.settings);
     let (ledger, stop) = (running.ledger.clone(), running.stop.clone());
+    let reception = Arc::clone(&running.reception);
     let (backing, upstreams) = (Arc::clone(backing), upstreams.clone());
     let turns = Turns::default();
     let (changes, arriving) = mpsc::unbounded_channel();
     let counted = turns.clone();
     let work = async move {
         let store = backing.handle().map_err(io::Error::other)?;
-        let clients = upstreams.connect(&config).map_err(io::Error::other)?;
+        let clients = upstreams.connect().map_err(io::Error::other)?;
         let entrance = Entrance::to(Proxy::new(shared, settings, ledger.over(store), clients));
         tokio::select! {
-            served = server::serve(listener, entrance.clone(), &stop) => served,
+            served = server::serve(listener, entrance.clone(), reception, &stop) => served,
             () = follow(arriving, &entrance, config) => Ok(()),
             () = counted.count() => Ok(()),
         }
@@ -115,9 +116,9 @@ fn kept_or_made(
     upstreams: &Upstreams,
 ) -> Result<Vec<Upstream>, BadAddress> {
     let kept = |config| old.upstreams.iter().zip(held).find(|(known, _)| *known == config);
-    let kept_or_made = |config| match kept(config) {
+    let kept_or_made = |(config, fleet)| match kept(config) {
         Some((_, upstream)) => Ok(upstream.clone()),
-        None => upstreams.connect_one(config),
+        None => Upstream::new(fleet),
     };
-    new.upstreams.iter().map(kept_or_made).collect()
+    new.upstreams.iter().zip(&*upstreams.fleets).map(kept_or_made).collect()
 }

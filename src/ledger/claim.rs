@@ -1,7 +1,7 @@
-//! A claim: the licence to forward one request, and the duty to say what came of it.
+//! A claim on one storage key: the licence to forward one request, and the duty to say what came of it.
 //!
 //! Each way to settle consumes the claim. Dropping it unsettled leaves the tombstone, which reads as an
-//! unknown outcome: safe. Read `mod.rs` before.
+//! unknown outcome: safe. Read `mod.rs` before, `twofold.rs` after.
 
 use std::time::Duration;
 
@@ -25,22 +25,22 @@ const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The first pause between tries.
 const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(20);
 
-/// The licence to forward one request once.
+/// The licence to forward one request once, as far as one storage key tells.
 #[derive(Debug)]
-pub struct Claim {
+pub(super) struct OneClaim {
     ledger: Ledger,
     key: StorageKey,
     terms: Terms,
     record: Record,
     asked: Moment,
     /// Held for its `Drop`: while it lives, readers know that somebody answers for the claim.
-    _live: Live,
+    live: Live,
 }
 
 /// A claim whose outcome was written as unknown, while its answer may still come.
 #[derive(Debug)]
-pub struct LateClaim {
-    claim: Claim,
+pub(super) struct LateOne {
+    claim: OneClaim,
     background: Option<tokio::task::AbortHandle>,
 }
 
@@ -64,7 +64,7 @@ pub enum Settlement {
     Superseded,
 }
 
-impl Claim {
+impl OneClaim {
     pub(super) fn new(
         ledger: Ledger,
         question: &Question,
@@ -72,18 +72,18 @@ impl Claim {
         live: Live,
         asked: Moment,
     ) -> Self {
-        Self { ledger, key: question.key, terms: question.terms, record, asked, _live: live }
+        Self { ledger, key: question.key, terms: question.terms, record, asked, live }
     }
 
     /// The key this claim is for.
-    pub fn key(&self) -> &StorageKey {
+    pub(super) fn key(&self) -> &StorageKey {
         &self.key
     }
 
     /// Makes sure that the claim still stands, if this process may have been stopped since it was made.
     ///
     /// Errors: it does not, or nobody can tell; nothing may be sent.
-    pub async fn confirm(&mut self) -> Result<(), Unavailable> {
+    pub(super) async fn confirm(&mut self) -> Result<(), Unavailable> {
         let age = clock::monotonic().duration_since(self.asked.at);
         if age < self.ledger.shared.settings.session_ttl / 2 {
             return Ok(());
@@ -100,13 +100,13 @@ impl Claim {
 
     /// Says, at any later moment, whether the claim is certain to be this process's still: its session has not
     /// lapsed since. Whoever was stopped for long must not send.
-    pub fn licence(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+    pub(super) fn licence(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let (ledger, lapses) = (self.ledger.clone(), self.asked.lapses);
         move || ledger.shared.sessions.is_fresh() && ledger.shared.sessions.lapses() == lapses
     }
 
     /// Starts the claim's retention anew; for answers that stream longer than a claim is kept.
-    pub async fn extend(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn extend(&mut self) -> Result<(), StoreError> {
         let next = machine::extend(&self.record);
         let swap = self.ledger.store.swap(&self.key, self.record.version, &next, self.terms.claim_keep_for);
         match self.ledger.timed(swap).await? {
@@ -117,38 +117,47 @@ impl Claim {
     }
 
     /// How long after the claim, or its last extension, it is due to be extended.
-    pub fn extend_after(&self) -> Duration {
+    pub(super) fn extend_after(&self) -> Duration {
         self.terms.claim_keep_for / 3
     }
 
     /// Keeps a whole answer.
-    pub async fn complete(self, saved: SavedResponse) -> Settlement {
+    pub(super) async fn complete(self, saved: SavedResponse) -> Settlement {
         self.settle(Outcome::Completed(saved)).await.0
     }
 
     /// Keeps the head of an answer whose body is not kept.
-    pub async fn complete_without_body(self, head: SavedHead) -> Settlement {
+    pub(super) async fn complete_without_body(self, head: SavedHead) -> Settlement {
         self.settle(Outcome::CompletedWithoutBody(head)).await.0
     }
 
     /// Gives the key back: the next request with it is a first one.
-    pub async fn release(self, proof: Unprocessed) -> Settlement {
+    pub(super) async fn release(self, proof: Unprocessed) -> Settlement {
         tracing::debug!(operation_ref = %self.key, ?proof, "released");
         self.settle(Outcome::Unprocessed).await.0
     }
 
+    /// Gives the key back without waiting for the store: nothing was sent and nothing will be.
+    pub(super) fn abandon(self) {
+        self.live.abandon();
+        // The trace of a claim that took another's place would be that other's too.
+        if self.record.attempts <= 1 {
+            self.ledger.shared.traces.add(self.key, self.record.version);
+        }
+    }
+
     /// Says that the outcome is unknown, and keeps the right to tell it later.
-    pub async fn unknown(self, reason: UnknownReason) -> (Settlement, LateClaim) {
+    pub(super) async fn unknown(self, reason: UnknownReason) -> (Settlement, LateOne) {
         let late = Self {
             ledger: self.ledger.clone(),
             key: self.key,
             terms: self.terms,
             record: self.record.clone(),
             asked: self.asked,
-            _live: self.ledger.shared.attempts.enter(self.record.version.attempt),
+            live: self.ledger.shared.attempts.enter(self.record.version.attempt),
         };
         let (settlement, background) = self.settle(Outcome::Unknown(reason)).await;
-        (settlement, LateClaim { claim: late, background })
+        (settlement, LateOne { claim: late, background })
     }
 
     async fn settle(self, outcome: Outcome) -> (Settlement, Option<tokio::task::AbortHandle>) {
@@ -291,19 +300,19 @@ impl Claim {
     }
 }
 
-impl LateClaim {
+impl LateOne {
     /// Keeps an answer that came after its timeout, if nobody resolved the key meanwhile.
-    pub async fn complete(self, saved: SavedResponse) -> Settlement {
+    pub(super) async fn complete(self, saved: SavedResponse) -> Settlement {
         self.settle(Outcome::Completed(saved)).await
     }
 
     /// Keeps the head of such an answer, if its body is not kept.
-    pub async fn complete_without_body(self, head: SavedHead) -> Settlement {
+    pub(super) async fn complete_without_body(self, head: SavedHead) -> Settlement {
         self.settle(Outcome::CompletedWithoutBody(head)).await
     }
 
     /// Gives the key back: the upstream said, late, that it did not process the request.
-    pub async fn release(self, _proof: Unprocessed) -> Settlement {
+    pub(super) async fn release(self, _proof: Unprocessed) -> Settlement {
         self.settle(Outcome::Unprocessed).await
     }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Ledger::open`] is the only way to a [`Claim`], and a claim is the only licence to forward. Must
 //! not know HTTP. Read `../protocol/machine.rs` before; then `open.rs` (how a request gets its
-//! verdict), `claim.rs` (how it is settled), `sessions.rs` (who is alive), `sweep.rs` (what abandoned
+//! verdict), `claim.rs` (how it is settled), `twofold.rs` (how a key that was made in another way before is found), `sessions.rs` (who is alive), `sweep.rs` (what abandoned
 //! claims leave), `waiters.rs` (who is woken), `answers.rs` (what is kept in memory).
 
 mod answers;
@@ -11,6 +11,7 @@ mod claim;
 mod open;
 mod sessions;
 mod sweep;
+mod twofold;
 mod waiters;
 
 use std::sync::Arc;
@@ -29,9 +30,10 @@ use crate::store::{Gate, Store, StoreError, Watch};
 
 use answers::Answers;
 use attempts::Attempts;
-pub use claim::{BACKGROUND_COMMIT_MAX, Claim, LateClaim, Settlement, Unprocessed};
+pub use claim::{BACKGROUND_COMMIT_MAX, Settlement, Unprocessed};
 use sessions::Sessions;
 use sweep::Traces;
+pub use twofold::{Claim, LateClaim};
 use waiters::Waiters;
 
 /// How often a waiter looks by itself, in case a wake-up was lost.
@@ -83,6 +85,8 @@ pub struct Question {
     pub asked: Asked,
     /// How long things are kept.
     pub terms: Terms,
+    /// The same question as it was asked before keys were made as they are now, where that gives another key.
+    pub earlier: Option<Box<Question>>,
 }
 
 /// How long things are kept and waited for.
@@ -196,6 +200,15 @@ impl Ledger {
     /// Errors: the store was out of reach when the deadline came.
     /// Cancel safety: nothing is lost; no store connection is held while waiting.
     pub async fn wait(&self, question: &Question, deadline: Instant) -> Result<Waited, Unavailable> {
+        if let Some(earlier) = &question.earlier
+            && self.wait_one(earlier, deadline).await? == Waited::TimedOut
+        {
+            return Ok(Waited::TimedOut);
+        }
+        self.wait_one(question, deadline).await
+    }
+
+    async fn wait_one(&self, question: &Question, deadline: Instant) -> Result<Waited, Unavailable> {
         let deadline = tokio::time::Instant::from_std(deadline);
         let waiter = self.shared.waiters.join(question.key);
         let mut watch = self.timed(self.store.watch(&question.key)).await.unwrap_or_else(|_| Watch::never());
@@ -291,7 +304,7 @@ impl Ledger {
     }
 
     async fn is_in_flight(&self, question: &Question) -> Result<bool, Unavailable> {
-        if self.recall(question).is_some() {
+        if self.recall_one(question).is_some() {
             return Ok(false);
         }
         let seen = self.timed(self.store.fetch(&question.key)).await.map_err(Unavailable::Store)?;

@@ -4,7 +4,8 @@
 //! Read `mod.rs` before, `claim.rs` after.
 
 use super::attempts::Live;
-use super::claim::Claim;
+use super::claim::{OneClaim, Unprocessed};
+use super::twofold::Claim;
 use super::{Known, Ledger, Moment, Opened, Question, Unavailable, sessions};
 use crate::clock;
 use crate::protocol::machine::{self, Owner, Token, Verdict};
@@ -14,6 +15,12 @@ use crate::store::{StoreError, Swapped};
 /// How often the claim is tried again when the record changes between look and write. Each round means
 /// that another request made progress on the same key.
 const OPEN_ROUNDS_MAX: usize = 16;
+
+/// The answer to a question of one storage key.
+enum One {
+    Execute(Box<OneClaim>),
+    Known(Known),
+}
 
 /// A verdict, and what was known of the record's owner when it was given.
 #[expect(clippy::large_enum_variant, reason = "lives for one step, on the stack")]
@@ -33,9 +40,43 @@ impl Ledger {
         if let Some(known) = self.recall(question) {
             return Ok(Opened::Known(known));
         }
+        let earlier = match &question.earlier {
+            None => None,
+            // Claimed first, and by all gateways: those that know nothing of the new key meet the others here.
+            Some(earlier) => match self.open_one(earlier).await {
+                Ok(One::Execute(claim)) => Some(claim),
+                Ok(One::Known(known)) => return Ok(Opened::Known(known)),
+                Err(Unavailable::Closed) => return self.look_up(question).await.map(Opened::Known),
+                Err(error) => return Err(error),
+            },
+        };
+        match (self.open_one(question).await, earlier) {
+            (Ok(One::Execute(claim)), earlier) => {
+                Ok(Opened::Execute(Box::new(Claim::new(*claim, earlier.map(|earlier| *earlier)))))
+            }
+            (Ok(One::Known(known)), earlier) => {
+                if let Some(earlier) = earlier {
+                    earlier.release(Unprocessed::NeverSent).await;
+                }
+                Ok(Opened::Known(known))
+            }
+            (Err(error), earlier) => {
+                if let Some(earlier) = earlier {
+                    earlier.abandon();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks of one storage key alone.
+    async fn open_one(&self, question: &Question) -> Result<One, Unavailable> {
+        if let Some(known) = self.recall_one(question) {
+            return Ok(One::Known(known));
+        }
         if !self.shared.sessions.is_fresh() {
             if self.shared.sessions.is_turned_away() {
-                return self.look_up(question).await.map(Opened::Known);
+                return self.look_up(question).await.map(One::Known);
             }
             return Err(Unavailable::SessionLapsed);
         }
@@ -61,7 +102,7 @@ impl Ledger {
                 }
                 Judged::As(verdict, _) => {
                     if let Some(known) = known(verdict) {
-                        return Ok(Opened::Known(known));
+                        return Ok(One::Known(known));
                     }
                 }
                 Judged::GoneMeanwhile => {}
@@ -69,12 +110,17 @@ impl Ledger {
             seen = self.insert(question, &claim, &live).await.map_err(Unavailable::of_standing_key)?;
         }
         // Sixteen others came first in a row; the caller may ask again.
-        Ok(Opened::Known(Known::InFlight))
+        Ok(One::Known(Known::InFlight))
     }
 
     /// What this process remembers of the key, without asking the store. An answer never changes, so it
     /// holds until its retention ends.
     pub fn recall(&self, question: &Question) -> Option<Known> {
+        let earlier = question.earlier.as_deref().and_then(|earlier| self.recall_one(earlier));
+        earlier.or_else(|| self.recall_one(question))
+    }
+
+    pub(super) fn recall_one(&self, question: &Question) -> Option<Known> {
         let record = self.shared.answers.find(&question.key)?;
         known(machine::judge(Seen::Record(Box::new(record)), &question.asked, Owner::Working))
     }
@@ -93,8 +139,8 @@ impl Ledger {
         known(verdict).ok_or(Unavailable::Closed)
     }
 
-    fn claimed(&self, question: &Question, record: Record, live: Live, asked: Moment) -> Opened {
-        Opened::Execute(Box::new(Claim::new(self.clone(), question, record, live, asked)))
+    fn claimed(&self, question: &Question, record: Record, live: Live, asked: Moment) -> One {
+        One::Execute(Box::new(OneClaim::new(self.clone(), question, record, live, asked)))
     }
 
     /// Writes the claim, or answers what stands in its place. A claim whose write got no answer is

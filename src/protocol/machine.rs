@@ -17,6 +17,8 @@ use super::saved::{SavedHead, SavedResponse};
 pub struct Asked {
     /// What the request would do.
     pub fingerprint: Fingerprint,
+    /// The same as it was told before fingerprints were made as they are now, where that differs.
+    pub earlier: Option<Fingerprint>,
     /// Whether an unknown outcome may be run again.
     pub on_unknown: OnUnknown,
     /// The route's path pattern, kept in the record for operators.
@@ -131,7 +133,7 @@ pub fn judge(seen: Seen, asked: &Asked, owner: Owner) -> Verdict {
     if record.phase == Phase::InFlight && owner == Owner::NeverSent && !ran_before(&record) {
         return Verdict::Reclaim(record);
     }
-    if record.fingerprint != asked.fingerprint {
+    if record.fingerprint != asked.fingerprint && Some(record.fingerprint) != asked.earlier {
         return Verdict::Mismatch;
     }
     match (record.phase, owner) {
@@ -224,6 +226,7 @@ mod tests {
     fn asked(fingerprint: u8, on_unknown: OnUnknown) -> Asked {
         Asked {
             fingerprint: Fingerprint::from_bytes([fingerprint; 32]),
+            earlier: None,
             on_unknown,
             route: "/payments".into(),
         }

@@ -91,6 +91,8 @@ pub enum KeySource {
 pub enum ScopeSource {
     /// Every value of a header, lower-case name.
     Header(String),
+    /// Whom the caller's verified certificate was made for.
+    ClientCertificate,
 }
 
 /// What a request without a scope part is.

@@ -7,6 +7,7 @@ use http::header::{self, HeaderName};
 use http::request::Parts;
 
 use super::body::WholeBody;
+use super::caller::Caller;
 use super::canonical::canonical_json;
 use super::headers::is_named_in_connection;
 use super::respond::Rejection;
@@ -26,11 +27,72 @@ pub(super) enum Admission {
     InBody,
 }
 
+/// The same by the route as it is, and as it was before its keys were made in this way.
+#[derive(Debug)]
+pub(super) struct Admissions {
+    now: Admission,
+    earlier: Admission,
+}
+
+/// The key of a request, as it is found now, as it was found by a policy from before, or both.
+#[derive(Debug)]
+pub(super) enum Keys<'p> {
+    Now(IdempotencyKey),
+    Both(IdempotencyKey, &'p Policy, IdempotencyKey),
+    Earlier(&'p Policy, IdempotencyKey),
+}
+
+impl Admissions {
+    /// Whether there is no key, and none is wanted.
+    pub(super) fn are_unkeyed(&self) -> bool {
+        matches!((&self.now, &self.earlier), (Admission::Unkeyed, Admission::Unkeyed))
+    }
+}
+
+/// Looks for the key and the caller in the head of a request, in both ways where there are two.
+///
+/// What would have been refused before has no record from then.
+pub(super) fn admit_both(
+    policy: &Policy,
+    fields: &HeaderMap,
+    caller: &Caller,
+) -> Result<Admissions, Rejection> {
+    let earlier = policy.previous.as_deref().and_then(|previous| admit(previous, fields, caller).ok());
+    let earlier = earlier.unwrap_or(Admission::Unkeyed);
+    let now = match admit(policy, fields, caller) {
+        // The key may stand where it stood before.
+        Err(Rejection::KeyMissing) if !matches!(earlier, Admission::Unkeyed) => Admission::Unkeyed,
+        admitted => admitted?,
+    };
+    Ok(Admissions { now, earlier })
+}
+
+/// The keys of a request whose body is at hand; `None` when it carries none and none is wanted.
+pub(super) fn keys_with_body<'p>(
+    policy: &'p Policy,
+    admissions: Admissions,
+    body: &[u8],
+) -> Result<Option<Keys<'p>>, Rejection> {
+    let earlier = policy.previous.as_deref().and_then(|previous| {
+        let key = key_with_body(previous, admissions.earlier, body).ok().flatten();
+        key.map(|key| (previous, key))
+    });
+    match (key_with_body(policy, admissions.now, body), earlier) {
+        (Ok(Some(now)), Some((previous, earlier))) => Ok(Some(Keys::Both(now, previous, earlier))),
+        (Ok(Some(now)), None) => Ok(Some(Keys::Now(now))),
+        (Ok(None) | Err(Rejection::KeyMissing), Some((previous, key))) => {
+            Ok(Some(Keys::Earlier(previous, key)))
+        }
+        (Ok(None), None) => unkeyed(policy).map(|_| None),
+        (Err(rejection), _) => Err(rejection),
+    }
+}
+
 /// Looks for the key and the caller in the head of a request. The body has not been touched.
-pub(super) fn admit(policy: &Policy, fields: &HeaderMap) -> Result<Admission, Rejection> {
+pub(super) fn admit(policy: &Policy, fields: &HeaderMap, caller: &Caller) -> Result<Admission, Rejection> {
     let admission = key_in_head(policy, fields)?;
     if !matches!(admission, Admission::Unkeyed) {
-        identify(policy, fields)?;
+        identify(policy, fields, caller)?;
     }
     Ok(admission)
 }
@@ -88,14 +150,19 @@ pub(super) fn key_with_body(
 }
 
 /// Checks that the request says who is asking, where the route wants to know.
-fn identify(policy: &Policy, fields: &HeaderMap) -> Result<(), Rejection> {
+fn identify(policy: &Policy, fields: &HeaderMap, caller: &Caller) -> Result<(), Rejection> {
     if policy.scope_missing == ScopeMissing::Anonymous {
         return Ok(());
     }
-    for ScopeSource::Header(name) in &policy.scope {
-        if !fields.contains_key(name) {
-            return Err(Rejection::ScopeMissing(format!("the {name} header")));
-        }
+    for source in &policy.scope {
+        let missing = match source {
+            ScopeSource::Header(name) if !fields.contains_key(name) => format!("the {name} header"),
+            ScopeSource::ClientCertificate if caller.certificate.is_none() => {
+                "the client certificate".to_owned()
+            }
+            ScopeSource::Header(_) | ScopeSource::ClientCertificate => continue,
+        };
+        return Err(Rejection::ScopeMissing(missing));
     }
     Ok(())
 }
@@ -106,12 +173,19 @@ pub(super) fn storage_key(
     namespace: &str,
     policy: &Policy,
     fields: &HeaderMap,
+    caller: &Caller,
     key: &IdempotencyKey,
 ) -> StorageKey {
     let parts: Vec<(String, Vec<&[u8]>)> = policy
         .scope
         .iter()
-        .map(|ScopeSource::Header(name)| (format!("header:{name}"), values(fields, name)))
+        .map(|source| match source {
+            ScopeSource::Header(name) => (format!("header:{name}"), values(fields, name)),
+            ScopeSource::ClientCertificate => {
+                let name = caller.certificate.iter().map(|name| &*name.0);
+                ("client-cert".to_owned(), name.collect())
+            }
+        })
         .collect();
     let scope: Vec<ScopePart<'_>> =
         parts.iter().map(|(source, values)| ScopePart { source, values }).collect();
@@ -205,6 +279,7 @@ fn values<'a>(fields: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::caller::CallersName;
     use super::*;
 
     fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -224,6 +299,10 @@ mod tests {
             ],
             ..Policy::default()
         }
+    }
+
+    fn admit(policy: &Policy, fields: &HeaderMap) -> Result<Admission, Rejection> {
+        super::admit(policy, fields, &Caller::at(([127, 0, 0, 1], 9).into()))
     }
 
     fn key(fields: &HeaderMap, policy: &Policy, body: &str) -> Result<Option<Vec<u8>>, Rejection> {
@@ -271,5 +350,23 @@ mod tests {
         let required = Policy { key: KeyMode::Required, ..Policy::default() };
         assert!(matches!(admit(&required, &HeaderMap::new()), Err(Rejection::KeyMissing)));
         assert!(matches!(admit(&Policy::default(), &HeaderMap::new()), Ok(Admission::Unkeyed)));
+    }
+
+    #[test]
+    fn a_certificate_separates_callers_and_one_without_is_anonymous_or_refused() {
+        let of = |name: Option<&[u8]>| Caller {
+            certificate: name.map(|name| CallersName(name.into())),
+            ..Caller::at(([127, 0, 0, 1], 9).into())
+        };
+        let policy = Policy { scope: vec![ScopeSource::ClientCertificate], ..Policy::default() };
+        let strict = Policy { scope_missing: ScopeMissing::Reject, ..policy.clone() };
+        let (hash_key, lines) = (HashKey::new(None), fields(&[("idempotency-key", "k")]));
+        let key = IdempotencyKey::from_text("k", rules(&policy)).unwrap();
+        let stands_at = |caller: &Caller| storage_key(&hash_key, "onceway", &policy, &lines, caller, &key);
+        assert_eq!(stands_at(&of(Some(b"ann"))), stands_at(&of(Some(b"ann"))));
+        assert_ne!(stands_at(&of(Some(b"ann"))), stands_at(&of(Some(b"bob"))));
+        assert_ne!(stands_at(&of(Some(b""))), stands_at(&of(None)));
+        assert!(super::admit(&strict, &lines, &of(Some(b"ann"))).is_ok());
+        assert!(matches!(super::admit(&strict, &lines, &of(None)), Err(Rejection::ScopeMissing(_))));
     }
 }

@@ -6,13 +6,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::aside::Aside;
 use super::budget::Share;
-use super::headers;
-use crate::upstream::{AnswerBody, Buffered, with_trailers};
+use crate::upstream::{AnswerBody, Buffered, Trailers, with_trailers};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An answer's body on its way to the caller.
 #[derive(Debug)]
@@ -22,12 +25,26 @@ pub struct AnswerStream {
     exchange: Option<TaskTrackerToken>,
     /// What it takes of the gateway's budgets, given back at the same time.
     shares: Option<[Share; 2]>,
+    /// Takes trailers, announced or not.
+    aside: Option<Aside>,
+    ending: Ending,
+}
+
+/// How far a body is that may end with trailers through an [`Aside`].
+#[derive(Debug, Default)]
+enum Ending {
+    #[default]
+    None,
+    /// They came, and the end of the source has not.
+    Known(HeaderMap),
+    /// Nothing but them is left.
+    Due(HeaderMap),
 }
 
 #[derive(Debug)]
 enum Source {
     Buffered(Buffered),
-    Passing(AnswerBody),
+    Passing(AnswerBody, Trailers),
     Pumped(mpsc::Receiver<Piece>),
 }
 
@@ -47,17 +64,22 @@ struct Aborted;
 impl AnswerStream {
     /// A body in memory.
     pub(super) fn buffered(body: Buffered) -> Self {
-        Self { source: Source::Buffered(body), exchange: None, shares: None }
+        Source::Buffered(body).into()
     }
 
     /// An upstream's body, passed through.
-    pub(super) fn passing(body: AnswerBody) -> Self {
-        Self { source: Source::Passing(body), exchange: None, shares: None }
+    pub(super) fn passing(body: AnswerBody, trailers: Trailers) -> Self {
+        Source::Passing(body, trailers).into()
     }
 
     /// A body that a task of its own reads from the upstream.
     pub(super) fn pumped(pieces: mpsc::Receiver<Piece>) -> Self {
-        Self { source: Source::Pumped(pieces), exchange: None, shares: None }
+        Source::Pumped(pieces).into()
+    }
+
+    /// Ends with its trailers through `aside`, if there is one, instead of by hyper's hand.
+    pub(super) fn ending_with_trailers(self, aside: Option<Aside>) -> Self {
+        Self { aside, ..self }
     }
 
     /// Keeps the exchange open, and what it takes, until the body is delivered.
@@ -74,20 +96,20 @@ impl AnswerStream {
     }
 }
 
-impl Body for AnswerStream {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+impl From<Source> for AnswerStream {
+    fn from(source: Source) -> Self {
+        Self { source, exchange: None, shares: None, aside: None, ending: Ending::None }
+    }
+}
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = match &mut self.source {
+impl AnswerStream {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.source {
             Source::Buffered(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
-            Source::Passing(body) => {
-                let passed = |frame| with_trailers(frame, headers::trailers);
+            Source::Passing(body, trailers) => {
+                let passed = |frame| with_trailers(frame, trailers);
                 Pin::new(body)
                     .poll_frame(cx)
                     .map(|frame| frame.map(|frame| frame.map(passed).map_err(Into::into)))
@@ -97,18 +119,47 @@ impl Body for AnswerStream {
                 Some(Piece::End) => None,
                 None => Some(Err(Aborted.into())),
             }),
-        };
-        if matches!(frame, Poll::Ready(None)) {
-            self.exchange = None;
-            self.shares = None;
         }
-        frame
+    }
+}
+
+impl Body for AnswerStream {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            if let Ending::Due(trailers) = &self.ending
+                && let Some(aside) = &self.aside
+            {
+                std::task::ready!(aside.poll_end_with(trailers, cx));
+                (self.exchange, self.shares) = (None, None);
+                return Poll::Ready(None);
+            }
+            let frame = std::task::ready!(self.poll_source(cx));
+            match (frame, std::mem::take(&mut self.ending)) {
+                (Some(Ok(frame)), _) if self.aside.is_some() => match frame.into_trailers() {
+                    Ok(trailers) if trailers.is_empty() => {}
+                    Ok(trailers) => self.ending = Ending::Known(trailers),
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                (None, Ending::Known(trailers)) => self.ending = Ending::Due(trailers),
+                (None, Ending::None | Ending::Due(_)) => {
+                    (self.exchange, self.shares) = (None, None);
+                    return Poll::Ready(None);
+                }
+                (frame @ Some(_), _) => return Poll::Ready(frame),
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Buffered(body) => body.is_end_stream(),
-            Source::Passing(body) => body.is_end_stream(),
+            Source::Passing(body, _) => body.is_end_stream(),
             Source::Pumped(_) => false,
         }
     }
@@ -116,7 +167,7 @@ impl Body for AnswerStream {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Buffered(body) => body.size_hint(),
-            Source::Passing(body) => body.size_hint(),
+            Source::Passing(body, _) => body.size_hint(),
             Source::Pumped(_) => SizeHint::default(),
         }
     }

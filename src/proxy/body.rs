@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use super::budget::{Budget, Exhausted, Share};
 use super::respond::Rejection;
+use super::trailers;
 use crate::upstream::{Buffered, RequestBody};
 
 /// A request's body, whole.
@@ -22,6 +23,14 @@ pub(super) struct WholeBody {
     pub(super) trailers: Option<HeaderMap>,
     /// What it takes of the gateway's budget.
     pub(super) _room: Option<Arc<Share>>,
+}
+
+impl WholeBody {
+    /// The trailers that travel on, if there are any, after a head of these fields.
+    pub(super) fn trailers_after(&self, head: &HeaderMap) -> Option<HeaderMap> {
+        let trailers = self.trailers.as_ref().map(|fields| trailers::after(head).of(fields));
+        trailers.filter(|fields| !fields.is_empty())
+    }
 }
 
 /// Why a body was not received.

@@ -3,7 +3,10 @@
 //! Must not know requests. Made in `../server/`, read in `headers.rs` and `admit.rs`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// A caller, as its connection tells. Shared by all requests on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +19,42 @@ pub struct Caller {
     pub is_tls: bool,
     /// Who the caller has shown itself to be.
     pub certificate: Option<CallersName>,
+    /// Whether it has asked for anything yet.
+    pub newcomer: Newcomer,
 }
+
+/// A connection that was accepted and on which nothing has been asked yet. Whoever is let in is served once, also
+/// when the gateway begins to stop meanwhile: nobody has told it to go elsewhere.
+#[derive(Debug, Default)]
+pub struct Newcomer(Mutex<Option<TaskTrackerToken>>);
+
+impl Newcomer {
+    /// One for whom whoever waits for `newcomers` waits until it has asked or gone.
+    pub fn among(newcomers: &TaskTracker) -> Self {
+        Self(Mutex::new(Some(newcomers.token())))
+    }
+
+    /// Asks; answers whether it is for the first time.
+    pub(super) fn asks(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
+    }
+}
+
+/// A copy is not the connection, and so no newcomer.
+impl Clone for Newcomer {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// What was asked is nothing by which callers are told apart.
+impl PartialEq for Newcomer {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Newcomer {}
 
 /// What a verified client certificate says of whom it was made for. It stays the same when the certificate is
 /// renewed.
@@ -26,7 +64,7 @@ pub struct CallersName(pub Arc<[u8]>);
 impl Caller {
     /// A caller in the clear, whose word is believed.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, is_trusted: true, is_tls: false, certificate: None }
+        Self { address, is_trusted: true, is_tls: false, certificate: None, newcomer: Newcomer::default() }
     }
 
     /// Its address, as it is written: an IPv4 address that came over IPv6 is an IPv4 address.

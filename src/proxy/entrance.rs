@@ -41,6 +41,8 @@ pub struct Shared {
     pub leaving: AtomicBool,
     /// Set when no more requests are taken.
     pub draining: AtomicBool,
+    /// Connections on which nothing has been asked yet.
+    pub newcomers: TaskTracker,
     /// Every exchange under way: from the head of its request to the end of its answer and its record.
     pub exchanges: TaskTracker,
     /// Requests under way.

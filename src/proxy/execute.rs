@@ -20,16 +20,19 @@ use super::body::WholeBody;
 use super::budget::Share;
 use super::caller::Caller;
 use super::headers;
-use super::pass::log_failure_of;
+use super::pass::{frame_anew, log_failure_of};
 use super::respond::{self, Rejection, Word};
 use super::stream::{FRAMES_WAITING_MAX, Patience, Stream};
+use super::trailers;
 use crate::clock;
 use crate::config::Route;
 use crate::ledger::{Claim, LateClaim, Settlement, Unprocessed};
 use crate::protocol::policy::{Policy, StatusMeaning};
 use crate::protocol::record::UnknownReason;
 use crate::protocol::saved::{SavedHead, SavedResponse};
-use crate::upstream::{AnswerBody, Buffered, Progress, RequestBody, SendError, Upstream};
+use crate::upstream::{
+    AnswerBody, AnswerBroken, Buffered, Progress, RequestBody, SendError, Trailers, Upstream,
+};
 
 /// Bodies shorter than this are copied out of the buffer they were read into.
 const COPIED_BELOW: usize = 64 * 1024;
@@ -65,6 +68,7 @@ enum Received {
         meaning: StatusMeaning,
         prefix: Vec<Bytes>,
         body: AnswerBody,
+        trailers: Trailers,
     },
     /// A change of protocol that nobody asked for.
     Switched,
@@ -73,7 +77,7 @@ enum Received {
 /// Why no whole answer came back.
 enum Lost {
     Sending(SendError),
-    CutShort(hyper::Error),
+    CutShort(AnswerBroken),
 }
 
 impl Answer {
@@ -166,14 +170,9 @@ impl Forward {
         *request.uri_mut() = given.uri().clone();
         *request.headers_mut() =
             self.proxy.headers_to_upstream(given.headers(), &self.caller, given.version());
-        let trailers = body.trailers.as_ref().map(headers::trailers).filter(|fields| !fields.is_empty());
-        let has_framing = given.headers().contains_key(header::CONTENT_LENGTH)
-            || given.headers().contains_key(header::TRANSFER_ENCODING);
-        request.headers_mut().remove(header::CONTENT_LENGTH);
-        if trailers.is_none() && has_framing {
-            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.data.len()));
-        }
-        request.map(|()| Buffered::new(body.data.clone(), trailers).into())
+        let buffered = Buffered::new(body.data.clone(), body.trailers_after(given.headers()));
+        frame_anew(request.headers_mut(), &buffered, given.headers());
+        request.map(|()| buffered.into())
     }
 
     async fn settle(&self, claim: Claim, received: Received, took: Duration, tell: oneshot::Sender<Answer>) {
@@ -186,7 +185,7 @@ impl Forward {
                 let word = settle_at_head(claim, saved.head.status, meaning).await;
                 Answer::first(respond::delivered(saved, word), word)
             }
-            Received::Streaming { head, length, meaning, prefix, body } => {
+            Received::Streaming { head, length, meaning, prefix, body, trailers } => {
                 let (frames, stream) = mpsc::channel(FRAMES_WAITING_MAX);
                 let mut response = respond::headed(&head, AnswerStream::pumped(stream));
                 if let Some(length) = length {
@@ -202,7 +201,7 @@ impl Forward {
                     drop(tell.send(Answer::first(response, word).took(took)));
                     None
                 };
-                return self.stream(claim, frames).carry(head, prefix, body).await;
+                return self.stream(claim, frames, trailers).carry(head, prefix, body).await;
             }
             Received::Switched => {
                 let (_, _) = claim.unknown(UnknownReason::ProtocolSwitched).await;
@@ -212,10 +211,11 @@ impl Forward {
         drop(tell.send(answer.took(took)));
     }
 
-    fn stream(&self, claim: Option<Claim>, caller: mpsc::Sender<Piece>) -> Stream {
+    fn stream(&self, claim: Option<Claim>, caller: mpsc::Sender<Piece>, trailers: Trailers) -> Stream {
         Stream {
             caller: Some(caller),
             claim,
+            trailers,
             patience: Patience {
                 idle: self.upstream.timeouts().response,
                 without_caller: self.route.policy.late_answer_window,
@@ -299,10 +299,11 @@ async fn receive(
     let head = headers::saved_head(&response, clock::wall());
     let streams = is_to_be_streamed(&response, policy.response_body_max);
     let length = response.headers().get(header::CONTENT_LENGTH).cloned();
+    let rule = trailers::after(response.headers());
     let mut body = response.into_body();
     let (mut pieces, mut size, mut trailers) = (Vec::new(), 0_u64, HeaderMap::new());
     if streams {
-        return Ok(Received::Streaming { head, length, meaning, prefix: pieces, body });
+        return Ok(Received::Streaming { head, length, meaning, prefix: pieces, body, trailers: rule });
     }
     while let Some(frame) = body.frame().await {
         match frame.map_err(Lost::CutShort)?.into_data() {
@@ -312,14 +313,13 @@ async fn receive(
             }
             Err(frame) => {
                 if let Ok(fields) = frame.into_trailers() {
-                    trailers = headers::trailers(&fields);
+                    trailers = rule.of(&fields);
                 }
             }
         }
-        if size > policy.response_body_max
-            || room.grow_to(usize::try_from(size).unwrap_or(usize::MAX), bytes_max).is_err()
-        {
-            return Ok(Received::Streaming { head, length, meaning, prefix: pieces, body });
+        let bytes = usize::try_from(size).unwrap_or(usize::MAX);
+        if size > policy.response_body_max || room.grow_to(bytes, bytes_max).is_err() {
+            return Ok(Received::Streaming { head, length, meaning, prefix: pieces, body, trailers: rule });
         }
     }
     let saved = SavedResponse { head, body: joined(pieces), trailers: headers::field_lines(&trailers) };
@@ -337,9 +337,7 @@ fn is_to_be_streamed(response: &Response<AnswerBody>, max: u64) -> bool {
     let is_event_stream = fields
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
-    let is_close_delimited =
-        body.size_hint().exact().is_none() && !fields.contains_key(header::TRANSFER_ENCODING);
-    is_event_stream || is_close_delimited || body.size_hint().lower() > max
+    is_event_stream || body.is_close_delimited() || body.size_hint().lower() > max
 }
 
 /// Reads a body to its end; answers whether it came in time.

@@ -10,13 +10,13 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::Proxy;
-use super::admit::{self, Admission};
+use super::admit::{self, Keys};
 use super::answer::AnswerStream;
 use super::body::{self, NotReceived, Room, WholeBody};
 use super::caller::Caller;
 use super::execute::{Answer, Forward};
 use super::respond::{self, Rejection, Word};
-use super::{headers, pass};
+use super::{pass, trailers};
 use crate::clock;
 use crate::config::Route;
 use crate::ledger::{BACKGROUND_COMMIT_MAX, Claim, Known, Opened, Question, Terms, Unavailable, Waited};
@@ -49,14 +49,14 @@ impl Proxy {
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         let (policy, upstream) = (&route.policy, self.upstream_of(route)?);
-        let admission = match admit::admit(policy, request.headers()) {
-            Ok(admission) => admission,
+        let admissions = match admit::admit_both(policy, request.headers(), caller) {
+            Ok(admissions) => admissions,
             Err(rejection) => {
-                return self.refuse(route, rejection, request.map(pass::streamed), caller, line).await;
+                return self.refuse(route, rejection, pass::streamed(request), caller, line).await;
             }
         };
-        if matches!(admission, Admission::Unkeyed) {
-            let request = request.map(pass::streamed);
+        if admissions.are_unkeyed() {
+            let request = pass::streamed(request);
             return self.pass_marked(upstream, request, caller, Word::None, line).await;
         }
         let (parts, incoming) = request.into_parts();
@@ -71,16 +71,16 @@ impl Proxy {
             Ok(body) => body,
             Err(NotReceived::TooLarge { prefix, rest }) => {
                 let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
-                let request =
-                    Request::from_parts(parts, RequestBody::streamed(prefix, rest, headers::trailers));
+                let trailers = trailers::after(&parts.headers);
+                let request = Request::from_parts(parts, RequestBody::streamed(prefix, rest, trailers));
                 return self.refuse(route, rejection, request, caller, line).await;
             }
             Err(NotReceived::Rejected(rejection)) => return Err(rejection),
             // Nobody reads this answer; nothing was claimed and nothing is forwarded.
             Err(NotReceived::CallerGone) => return Err(Rejection::Malformed("the body is not complete")),
         };
-        let key = match admit::key_with_body(policy, admission, &body.data) {
-            Ok(Some(key)) => key,
+        let keys = match admit::keys_with_body(policy, admissions, &body.data) {
+            Ok(Some(keys)) => keys,
             Ok(None) => {
                 let request = Request::from_parts(parts, body);
                 return self.pass_buffered(upstream, request, caller, Word::None, line).await;
@@ -90,7 +90,7 @@ impl Proxy {
                 return self.refuse(route, rejection, request, caller, line).await;
             }
         };
-        let question = self.question(route, &parts, &body, &key, upstream);
+        let question = self.question(route, &parts, &body, caller, &keys, upstream);
         line.operates_on(question.key);
         let request = Arc::new(Request::from_parts(parts, body));
         self.ask_until_answered(route, Arc::new(question), request, caller, line).await
@@ -130,24 +130,41 @@ impl Proxy {
         Ok(response)
     }
 
+    /// What the ledger is asked. Where the route tells how its keys were made before, the request is put in both
+    /// ways; where both give one key, only the fingerprint may be another.
     fn question(
         &self,
         route: &Route,
         parts: &Parts,
         body: &WholeBody,
-        key: &IdempotencyKey,
+        caller: &Caller,
+        keys: &Keys<'_>,
         upstream: &Upstream,
     ) -> Question {
-        let (policy, hash_key) = (&route.policy, &self.settings.hash_key);
-        Question {
-            key: admit::storage_key(hash_key, &self.settings.namespace, policy, &parts.headers, key),
+        let policy = &route.policy;
+        let hash_key = &self.settings.hash_key;
+        let ask = |policy: &Policy, key: &IdempotencyKey| Question {
+            key: admit::storage_key(hash_key, &self.settings.namespace, policy, &parts.headers, caller, key),
             asked: Asked {
                 fingerprint: admit::fingerprint(hash_key, policy, parts, body),
+                earlier: None,
                 on_unknown: policy.on_unknown,
                 route: route.path.clone(),
             },
             terms: terms(policy, upstream.timeouts()),
+            earlier: None,
+        };
+        let (now, earlier) = match keys {
+            Keys::Now(key) => return ask(policy, key),
+            Keys::Earlier(previous, key) => return ask(previous, key),
+            Keys::Both(now, previous, earlier) => (ask(policy, now), ask(previous, earlier)),
+        };
+        if now.key != earlier.key {
+            return Question { earlier: Some(Box::new(earlier)), ..now };
         }
+        let fingerprint = earlier.asked.fingerprint;
+        let earlier = (fingerprint != now.asked.fingerprint).then_some(fingerprint);
+        Question { asked: Asked { earlier, ..now.asked }, ..now }
     }
 
     async fn ask_until_answered(

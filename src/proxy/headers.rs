@@ -1,13 +1,13 @@
 //! Which fields travel on, and which are made anew at each hop.
 //!
-//! Must not know keys or records beyond a saved head as plain data.
-
-use std::net::IpAddr;
+//! Must not know keys or records beyond a saved head as plain data. Read `forwarded.rs` for where a request came
+//! from, `trailers.rs` for what follows a body, `upgrade.rs` for a change of protocol.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 
-use crate::config::Forwarded;
+use super::forwarded::{Origin, tells_an_origin};
+use super::trailers;
 use crate::protocol::saved::{FieldLines, SavedHead};
 
 /// The name by which this gateway signs in `Via` and `Proxy-Status`.
@@ -16,45 +16,47 @@ pub(super) const PSEUDONYM: &str = "onceway";
 /// Says what became of a request.
 pub(super) const IDEMPOTENCY_STATUS: HeaderName = HeaderName::from_static("idempotency-status");
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// Who asked, and how.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer<'a> {
-    pub(super) address: IpAddr,
-    pub(super) host: Option<&'a HeaderValue>,
-    pub(super) forwarded: Forwarded,
-}
+/// Gateways of this name that a request may have come through: a chain of them is no loop.
+const HOPS_MAX: usize = 8;
 
 /// The fields of a request as they go to the upstream.
 ///
 /// RFC 9110 §7.6.1: hop-by-hop fields and those that `Connection` names end here. §7.6.3: `Via` is added.
-pub(super) fn to_upstream(fields: &HeaderMap, peer: &Peer<'_>, version: Version) -> HeaderMap {
+pub(super) fn to_upstream(fields: &HeaderMap, origin: &Origin<'_>, version: Version) -> HeaderMap {
     // The gateway has answered the expectation itself (RFC 9110 §10.1.1).
-    let mut kept = end_to_end(fields, &[header::EXPECT]);
+    let mut kept = end_to_end(fields, |name| *name == header::EXPECT || origin.drops(name));
+    if version == Version::HTTP_2 {
+        join_cookies(&mut kept);
+    }
     if accepts_trailers(fields) {
+        // RFC 9110 §10.1.4: whoever sends TE names it in Connection.
         kept.insert(header::TE, HeaderValue::from_static("trailers"));
-        kept.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        add_connection_option(&mut kept, "te");
     }
     kept.append(header::VIA, via(version));
-    if peer.forwarded == Forwarded::Replace {
-        for name in [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, header::FORWARDED] {
-            kept.remove(name);
-        }
-    }
-    append_to_list(&mut kept, X_FORWARDED_FOR, &peer.address.to_canonical().to_string());
-    kept.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-    if let Some(host) = peer.host {
-        kept.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
-    }
+    origin.tell(&mut kept);
     kept
 }
 
 /// The fields of an answer as they go to the caller, streamed or not.
-pub(super) fn to_caller(fields: &HeaderMap, version: Version) -> HeaderMap {
-    let mut kept = end_to_end(fields, &[IDEMPOTENCY_STATUS]);
+pub(super) fn to_caller<B>(response: &Response<B>) -> HeaderMap {
+    let mut kept = end_to_end(response.headers(), |name| *name == IDEMPOTENCY_STATUS);
+    kept.append(header::VIA, via(response.version()));
+    // RFC 9110 §15.5.22: without the protocols that it wants, a 426 says nothing.
+    if response.status() == StatusCode::UPGRADE_REQUIRED
+        && let Some(protocols) = response.headers().get(header::UPGRADE)
+    {
+        kept.insert(header::UPGRADE, protocols.clone());
+        add_connection_option(&mut kept, "upgrade");
+    }
+    kept
+}
+
+/// The fields of an interim answer as they go to the caller.
+pub(super) fn of_interim(fields: &HeaderMap, version: Version) -> HeaderMap {
+    let is_for_the_answer =
+        |name: &HeaderName| [IDEMPOTENCY_STATUS, header::CONTENT_LENGTH, header::TRAILER].contains(name);
+    let mut kept = end_to_end(fields, is_for_the_answer);
     kept.append(header::VIA, via(version));
     kept
 }
@@ -65,7 +67,8 @@ pub(super) fn to_caller(fields: &HeaderMap, version: Version) -> HeaderMap {
 /// RFC 9110 §6.6.1: an answer without `Date` gets the time of its receipt, so that the first answer and its
 /// replays carry the same one.
 pub(super) fn saved_head<B>(response: &Response<B>, received: std::time::SystemTime) -> SavedHead {
-    let mut fields = end_to_end(response.headers(), &[IDEMPOTENCY_STATUS, header::CONTENT_LENGTH]);
+    let is_made_anew = |name: &HeaderName| [IDEMPOTENCY_STATUS, header::CONTENT_LENGTH].contains(name);
+    let mut fields = end_to_end(response.headers(), is_made_anew);
     fields.append(header::VIA, via(response.version()));
     let mut headers = field_lines(&fields);
     if !fields.contains_key(header::DATE) {
@@ -95,78 +98,114 @@ pub(super) fn fields(lines: &FieldLines) -> HeaderMap {
     fields
 }
 
-/// Trailers as they travel on: what must not stand in a trailer is dropped (RFC 9110 §6.5.1).
-pub(super) fn trailers(fields: &HeaderMap) -> HeaderMap {
-    let mut kept = end_to_end(fields, &[]);
-    for name in [
-        header::CONTENT_LENGTH,
-        header::HOST,
-        header::AUTHORIZATION,
-        header::CONTENT_TYPE,
-        header::CONTENT_ENCODING,
-        header::TRAILER,
-        IDEMPOTENCY_STATUS,
-    ] {
-        kept.remove(name);
-    }
-    kept
-}
-
-/// The last one asked when a request may go no further.
+/// Why a request goes no further than here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LastHop {
-    Options,
-    Trace,
+pub(super) enum Stopped {
+    /// It may not: its count of hops has run out.
+    LastHop,
+    /// Its count of hops is none.
+    BadCount,
+    /// It comes round and round.
+    Loop,
+    /// It expects what nobody here knows.
+    Expectation,
 }
 
-/// RFC 9110 §7.6.2: counts this hop of an OPTIONS or TRACE request that counts them, and answers whether it
-/// is the last. A count that is none is left alone.
-pub(super) fn count_hop<B>(request: &mut Request<B>) -> Option<LastHop> {
-    let last = match *request.method() {
-        Method::OPTIONS => LastHop::Options,
-        Method::TRACE => LastHop::Trace,
-        _ => return None,
-    };
-    let count = request.headers().get(header::MAX_FORWARDS)?.to_str().ok()?.parse::<u64>().ok()?;
-    match count.checked_sub(1) {
-        None => Some(last),
-        Some(left) => {
-            request.headers_mut().insert(header::MAX_FORWARDS, HeaderValue::from(left));
-            None
-        }
+/// Counts this hop of an OPTIONS request that counts them, and tells if the request goes no further.
+///
+/// RFC 9110 §7.6.2: a count of nought ends here; other methods may be passed on whatever they say. §7.6.3: `Via`
+/// tells a loop. §10.1.1: an expectation that is not known cannot be met, nor forwarded unseen; in HTTP/1.0 there
+/// is none.
+pub(super) fn count_hop<B>(request: &mut Request<B>) -> Result<(), Stopped> {
+    if hops_here(request.headers()) > HOPS_MAX {
+        return Err(Stopped::Loop);
     }
+    let is_known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if request.version() > Version::HTTP_10 && !request.headers().get_all(header::EXPECT).iter().all(is_known)
+    {
+        return Err(Stopped::Expectation);
+    }
+    if request.method() != Method::OPTIONS {
+        return Ok(());
+    }
+    let mut counts = request.headers().get_all(header::MAX_FORWARDS).iter();
+    let Some(count) = counts.next() else { return Ok(()) };
+    let digits = count.to_str().ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let (Some(digits), None) = (digits.filter(|digits| !digits.is_empty()), counts.next()) else {
+        return Err(Stopped::BadCount);
+    };
+    // A number that is too large to be held is too large to run out.
+    let left = digits.parse::<u64>().unwrap_or(u64::MAX).checked_sub(1).ok_or(Stopped::LastHop)?;
+    request.headers_mut().insert(header::MAX_FORWARDS, HeaderValue::from(left));
+    Ok(())
+}
+
+/// How often a gateway of this name has signed.
+fn hops_here(fields: &HeaderMap) -> usize {
+    let lines = fields.get_all(header::VIA).iter().filter_map(|line| line.to_str().ok());
+    let signers = lines.flat_map(|line| line.split(',')).map(|hop| hop.split_ascii_whitespace().nth(1));
+    signers.filter(|signer| *signer == Some(PSEUDONYM)).count()
 }
 
 /// Whether `Connection` names `field`.
 pub(super) fn is_named_in_connection(fields: &HeaderMap, field: &str) -> bool {
-    connection_options(fields).any(|option| option.eq_ignore_ascii_case(field))
+    connection_options(fields).any(|option| option.eq_ignore_ascii_case(field.as_bytes()))
 }
 
-/// The protocol asked for by an upgrade, if there is one.
-pub(super) fn upgrade_of(fields: &HeaderMap) -> Option<&HeaderValue> {
-    is_named_in_connection(fields, "upgrade").then(|| fields.get(header::UPGRADE)).flatten()
+/// The fields that `Connection` names and that end here.
+pub(super) fn named_in_connection(fields: &HeaderMap) -> Vec<HeaderName> {
+    let named = connection_options(fields).filter_map(|option| HeaderName::from_bytes(option).ok());
+    named.filter(|name| !is_for_all(name)).collect()
 }
 
-/// The fields that go on beyond this hop, in order, without those `dropped`.
-fn end_to_end(fields: &HeaderMap, dropped: &[HeaderName]) -> HeaderMap {
-    let named: Vec<&str> = connection_options(fields).collect();
+/// Adds an option to those of this hop.
+pub(super) fn add_connection_option(fields: &mut HeaderMap, option: &'static str) {
+    let listed = fields.get(header::CONNECTION).and_then(|options| options.to_str().ok());
+    let options = listed.map_or_else(|| option.to_owned(), |listed| format!("{listed}, {option}"));
+    if let Ok(options) = HeaderValue::try_from(options) {
+        fields.insert(header::CONNECTION, options);
+    }
+}
+
+/// The fields that go on beyond this hop, in order, without those that `ends` says.
+fn end_to_end(fields: &HeaderMap, ends: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let named = named_in_connection(fields);
     let mut kept = HeaderMap::with_capacity(fields.len() + 8);
     for (name, value) in fields {
-        let is_named =
-            || !is_framing(name) && named.iter().any(|option| option.eq_ignore_ascii_case(name.as_str()));
-        if !is_hop_by_hop(name) && !dropped.contains(name) && !is_named() {
+        let is_kept =
+            !is_hop_by_hop(name) && !ends(name) && !named.contains(name) && !is_disguised(name, fields);
+        if is_kept && name != header::TRAILER {
             kept.append(name, value.clone());
         }
+    }
+    if fields.contains_key(header::TRAILER)
+        && let Some(names) = announced(fields)
+    {
+        kept.insert(header::TRAILER, names);
     }
     kept
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+/// The announcement of trailers (RFC 9110 §6.6.2), less those that end here.
+fn announced(fields: &HeaderMap) -> Option<HeaderValue> {
+    let lines = fields.get_all(header::TRAILER).iter().filter_map(|line| line.to_str().ok());
+    let names = lines.flat_map(|line| line.split(','));
+    let names = names.filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok());
+    let listed: HeaderMap = names.map(|name| (name, HeaderValue::from_static(""))).collect();
+    trailers::announcement(&trailers::after(fields).of(&listed))
+}
+
+/// Fields of one hop. RFC 9110 §11.7 has proxies that log their callers in, one hop at a time; this gateway is none,
+/// and passes nobody's proxy credentials on.
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"
             | "keep-alive"
             | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
             | "te"
             | "transfer-encoding"
             | "upgrade"
@@ -174,39 +213,205 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// Fields without which a message is another one, whatever `Connection` says of them.
-fn is_framing(name: &HeaderName) -> bool {
-    matches!(name, &header::HOST | &header::CONTENT_LENGTH)
+/// Whether a field is another one to a server that takes an underscore for a hyphen, as those do that hand fields on
+/// as variables (RFC 3875 §4.1.18): one that is made anew or ends here, or one that stands beside it.
+fn is_disguised(name: &HeaderName, fields: &HeaderMap) -> bool {
+    if !name.as_str().contains('_') {
+        return false;
+    }
+    let read_as = name.as_str().replace('_', "-");
+    let Ok(read_as) = HeaderName::from_bytes(read_as.as_bytes()) else { return false };
+    is_hop_by_hop(&read_as) || is_for_all(&read_as) || is_ours(&read_as) || fields.contains_key(&read_as)
 }
 
-/// The options of all `Connection` lines. `close` and `keep-alive` are among them and name no field that
-/// matters.
-fn connection_options(fields: &HeaderMap) -> impl Iterator<Item = &str> {
-    let lines = fields.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|option| !option.is_empty())
+/// Fields that this gateway reads or writes by itself.
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "idempotency-key" | "idempotency-status" | "max-forwards" | "trailer" | "expect")
 }
 
-fn accepts_trailers(fields: &HeaderMap) -> bool {
+/// Fields that are meant for all recipients, whatever `Connection` says of them. RFC 9110 §7.6.1 forbids to name
+/// such a field there; a caller that does would have the upstream see another request than was looked at here,
+/// or take away what a load balancer before this gateway put there.
+fn is_for_all(name: &HeaderName) -> bool {
+    tells_an_origin(name)
+        || matches!(
+            name,
+            &header::HOST
+                | &header::CONTENT_LENGTH
+                | &header::CONTENT_TYPE
+                | &header::CONTENT_ENCODING
+                | &header::CONTENT_RANGE
+                | &header::AUTHORIZATION
+                | &header::COOKIE
+                | &header::SET_COOKIE
+                | &header::CACHE_CONTROL
+                | &header::DATE
+                | &header::LOCATION
+                | &header::ORIGIN
+                | &header::VIA
+        )
+}
+
+/// The options of all `Connection` lines, whatever bytes stand beside them. `close` and `keep-alive` are among them
+/// and name no field that matters.
+fn connection_options(fields: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = fields.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+    lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// Whether `TE` takes trailers.
+pub(super) fn accepts_trailers(fields: &HeaderMap) -> bool {
     let lines = fields.get_all(header::TE).iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
 }
 
-fn via(version: Version) -> HeaderValue {
-    if version == Version::HTTP_10 {
-        HeaderValue::from_static("1.0 onceway")
-    } else {
-        HeaderValue::from_static("1.1 onceway")
+/// RFC 9113 §8.2.3: HTTP/2 may split cookies over several lines; for everybody else they are one.
+fn join_cookies(fields: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        fields.insert(header::COOKIE, cookie);
     }
 }
 
-fn append_to_list(fields: &mut HeaderMap, name: HeaderName, element: &str) {
-    let mut list = Vec::new();
-    for value in fields.get_all(&name) {
-        list.extend_from_slice(value.as_bytes());
-        list.extend_from_slice(b", ");
+/// RFC 9110 §7.6.3: the version in which the message was received, and who received it.
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_09 | Version::HTTP_10 => "1.0 onceway",
+        Version::HTTP_11 => "1.1 onceway",
+        _ => "2 onceway",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Server;
+    use crate::proxy::Caller;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
-    list.extend_from_slice(element.as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&list) {
-        fields.insert(name, value);
+
+    fn forwarded(lines: &[(&'static str, &'static str)], version: Version) -> HeaderMap {
+        let (given, caller) = (fields(lines), Caller::at(([192, 0, 2, 1], 1).into()));
+        to_upstream(&given, &Origin::new(&caller, &given, &Server::default()), version)
+    }
+
+    fn request(method: Method, lines: &[(&'static str, &'static str)]) -> Request<()> {
+        let mut request = Request::new(());
+        *request.method_mut() = method;
+        *request.headers_mut() = fields(lines);
+        request
+    }
+
+    #[test]
+    fn cookies_that_http_2_split_are_one_again() {
+        let split = [("cookie", "a=1"), ("accept", "*/*"), ("cookie", "b=2")];
+        let kept = forwarded(&split, Version::HTTP_2);
+        assert_eq!(kept.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn via_tells_the_version_in_which_a_message_came() {
+        for (version, signed) in [
+            (Version::HTTP_10, "1.0 onceway"),
+            (Version::HTTP_11, "1.1 onceway"),
+            (Version::HTTP_2, "2 onceway"),
+        ] {
+            assert_eq!(forwarded(&[], version)[header::VIA], signed);
+            let mut answer = Response::new(());
+            *answer.version_mut() = version;
+            assert_eq!(to_caller(&answer)[header::VIA], signed);
+        }
+    }
+
+    #[test]
+    fn fields_keep_their_order_when_others_end_here() {
+        let lines =
+            [("x-a", "1"), ("connection", "x-b"), ("x-b", "2"), ("te", "gzip"), ("x-c", "3"), ("x-d", "4")];
+        let kept = forwarded(&lines, Version::HTTP_11);
+        let names: Vec<_> = kept.keys().map(HeaderName::as_str).take(4).collect();
+        assert_eq!(names, ["x-a", "x-c", "x-d", "via"]);
+    }
+
+    #[test]
+    fn a_field_for_all_recipients_stays_though_connection_names_it() {
+        let lines = [
+            ("connection", "authorization, X-Forwarded-For, cookie, x-real-ip, x-own"),
+            ("authorization", "Basic x"),
+            ("x-forwarded-for", "198.51.100.1"),
+            ("cookie", "a=1"),
+            ("x-real-ip", "198.51.100.1"),
+            ("x-own", "1"),
+        ];
+        let kept = forwarded(&lines, Version::HTTP_11);
+        for name in ["authorization", "cookie", "x-real-ip"] {
+            assert!(kept.contains_key(name), "{name}");
+        }
+        assert_eq!(kept["x-forwarded-for"], "198.51.100.1, 192.0.2.1");
+        assert!(!kept.contains_key("x-own"));
+    }
+
+    #[test]
+    fn a_field_that_reads_as_another_where_underscores_are_hyphens_ends_here() {
+        let lines = [
+            ("x_forwarded_for", "198.51.100.1"),
+            ("content_length", "5"),
+            ("transfer_encoding", "chunked"),
+            ("x_account", "eve"),
+            ("x-account", "alice"),
+            ("api_key", "1"),
+        ];
+        let kept = forwarded(&lines, Version::HTTP_11);
+        let names: Vec<_> = kept.keys().map(HeaderName::as_str).take(2).collect();
+        assert_eq!(names, ["x-account", "api_key"]);
+    }
+
+    #[test]
+    fn options_are_read_whatever_bytes_stand_beside_them() {
+        let mut given = fields(&[("x-own", "1")]);
+        given.insert(header::CONNECTION, HeaderValue::from_bytes(b"\xc3\xa9, X-Own").unwrap());
+        assert!(end_to_end(&given, |_| false).is_empty());
+    }
+
+    #[test]
+    fn only_trailers_that_travel_are_announced() {
+        let lines = [("trailer", "X-Sum, Host"), ("trailer", "x-own, X-Two"), ("connection", "x-own")];
+        assert_eq!(forwarded(&lines, Version::HTTP_11)[header::TRAILER], "x-sum, x-two");
+        assert!(!forwarded(&[("trailer", "Host")], Version::HTTP_11).contains_key(header::TRAILER));
+    }
+
+    #[test]
+    fn a_count_of_hops_is_digits_and_runs_out_at_nought() {
+        for (count, verdict) in [
+            ("0", Err(Stopped::LastHop)),
+            ("+1", Err(Stopped::BadCount)),
+            ("-1", Err(Stopped::BadCount)),
+            ("", Err(Stopped::BadCount)),
+            ("1", Ok(())),
+            ("99999999999999999999999", Ok(())),
+        ] {
+            assert_eq!(
+                count_hop(&mut request(Method::OPTIONS, &[("max-forwards", count)])),
+                verdict,
+                "{count}"
+            );
+        }
+        let twice = [("max-forwards", "1"), ("max-forwards", "2")];
+        assert_eq!(count_hop(&mut request(Method::OPTIONS, &twice)), Err(Stopped::BadCount));
+        assert_eq!(count_hop(&mut request(Method::GET, &[("max-forwards", "0")])), Ok(()));
+    }
+
+    #[test]
+    fn a_chain_of_gateways_is_no_loop_until_it_is_longer_than_anybody_builds() {
+        let chain = [("via", "1.1 onceway, 2 other"), ("via", "1.1 onceway")];
+        assert_eq!(count_hop(&mut request(Method::GET, &chain)), Ok(()));
+        let hops = [("via", "1.1 onceway, 1.1 onceway, 2 onceway"); 3];
+        assert_eq!(count_hop(&mut request(Method::GET, &hops)), Err(Stopped::Loop));
     }
 }

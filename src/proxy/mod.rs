@@ -11,12 +11,14 @@
 
 mod admit;
 mod answer;
+mod aside;
 mod body;
 mod budget;
 mod caller;
 mod canonical;
 mod entrance;
 mod execute;
+mod forwarded;
 mod guard;
 mod headers;
 mod pass;
@@ -25,6 +27,9 @@ mod readings;
 mod respond;
 mod route;
 mod stream;
+mod trailers;
+mod turned_away;
+mod upgrade;
 mod wellformed;
 
 use std::sync::Arc;
@@ -41,11 +46,14 @@ use crate::telemetry::access::AccessLine;
 use crate::upstream::Upstream;
 
 pub use answer::AnswerStream;
-pub use caller::{Caller, CallersName};
+pub use aside::{Aside, Unforeseen};
+pub use caller::{Caller, CallersName, Newcomer};
 pub use entrance::{Entrance, Settings, Shared};
+use headers::Stopped;
 use respond::About;
 pub use respond::{Rejection, Word};
 pub use route::{Routed, Router};
+pub use turned_away::TurnedAway;
 use wellformed::{check, is_beyond_guarding};
 
 /// One worker's road by one configuration: its own ledger handle and its own connections to the upstreams.
@@ -72,6 +80,11 @@ impl Proxy {
         upstreams: Vec<Upstream>,
     ) -> Self {
         Self { shared, settings, ledger, upstreams: upstreams.into() }
+    }
+
+    /// For a connection that has just been accepted.
+    pub fn newcomer(&self) -> Newcomer {
+        Newcomer::among(&self.shared.newcomers)
     }
 
     /// What the configuration asks for by which it works.
@@ -103,6 +116,11 @@ impl Proxy {
     ) -> Response<AnswerStream> {
         let exchange = self.shared.exchanges.token();
         let mut line = AccessLine::begin(&request, caller.address);
+        let takes_trailers = trailers::are_taken_by(request.headers(), request.version());
+        let aside = request.extensions().get::<Aside>().cloned();
+        if let Some(aside) = &aside {
+            aside.begin(&request);
+        }
         let max = self.settings.server.in_flight_max;
         let mut in_flight = self.shared.in_flight.share();
         let has_room = in_flight.grow_to(1, max).is_ok();
@@ -111,7 +129,7 @@ impl Proxy {
                 self.shared.in_flight.tell_refusal("requests at once", max);
                 Err(Rejection::Overloaded)
             }
-            Some(reason) => Err(self.what_is_wrong(request, reason, &mut line)),
+            Some(reason) => Err(self.what_is_wrong(request, reason, caller, &mut line)),
             None => self.take(request, caller, &mut line).await,
         };
         let mut response = answer.unwrap_or_else(|rejection| {
@@ -128,13 +146,22 @@ impl Proxy {
             line.word(rejection.word().as_str());
             response
         });
-        if self.is_draining() || doubt.is_some() {
-            response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+        if self.shared.leaving.load(Ordering::Acquire) || doubt.is_some() {
+            respond::tell_to_leave(&mut response);
+        }
+        if let Some(aside) = &aside {
+            aside.answered();
+        }
+        if !takes_trailers {
+            trailers::unannounced(&mut response);
         }
         line.finish(response.status());
+        // A body of a length that was told has no chunks, and so no trailers.
+        let is_chunked = !response.headers().contains_key(header::CONTENT_LENGTH);
+        let beside = aside.filter(|_| takes_trailers && is_chunked);
         let mut held = self.shared.buffered.share();
         held.grow_anyway(response.body().held_bytes());
-        response.map(|body| body.holding(exchange, [in_flight, held]))
+        response.map(|body| body.holding(exchange, [in_flight, held]).ending_with_trailers(beside))
     }
 
     async fn take(
@@ -143,15 +170,23 @@ impl Proxy {
         caller: &Arc<Caller>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
-        if self.is_draining() {
+        // One that was let in is served once. HTTP/2 tells by GOAWAY which requests are the last (RFC 9113 §6.8).
+        let is_expected = caller.newcomer.asks() || request.version() == http::Version::HTTP_2;
+        if self.is_draining() && !is_expected {
             return Err(Rejection::Draining);
         }
         let mut request = check(request)?;
-        if let Some(answer) = headers::count_hop(&mut request).map(respond::last_hop) {
-            return Ok(answer);
+        match headers::count_hop(&mut request) {
+            Ok(()) => {}
+            Err(Stopped::LastHop) => return Ok(respond::last_hop()),
+            Err(Stopped::BadCount) => {
+                return Err(Rejection::Malformed("Max-Forwards is no number"));
+            }
+            Err(Stopped::Loop) => return Err(Rejection::Loop),
+            Err(Stopped::Expectation) => return Err(Rejection::ExpectationUnknown),
         }
         match self.road(&request, line)? {
-            Road::Open(upstream) => self.pass(upstream, request.map(pass::streamed), caller, line).await,
+            Road::Open(upstream) => self.pass(upstream, pass::streamed(request), caller, line).await,
             Road::Guarded(route) => self.guard(route, request, caller, line).await,
         }
     }
@@ -161,11 +196,13 @@ impl Proxy {
         &self,
         request: Request<Incoming>,
         reason: &'static str,
+        caller: &Caller,
         line: &mut AccessLine,
     ) -> Rejection {
         if let Ok(request) = check(request)
             && let Ok(Road::Guarded(route)) = self.road(&request, line)
-            && let Err(rejection @ Rejection::KeyInvalid(_)) = admit::admit(&route.policy, request.headers())
+            && let Err(rejection @ Rejection::KeyInvalid(_)) =
+                admit::admit(&route.policy, request.headers(), caller)
         {
             return rejection;
         }

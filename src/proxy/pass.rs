@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 
 use super::answer::AnswerStream;
+use super::aside::Aside;
 use super::body::WholeBody;
 use super::caller::Caller;
-use super::headers::{self, Peer};
+use super::forwarded::Origin;
 use super::respond::Rejection;
-use super::{Proxy, Word};
+use super::upgrade::{self, Agreed, Offer, Unasked};
+use super::{Proxy, Word, headers, trailers};
 use crate::clock;
 use crate::telemetry::access::AccessLine;
 use crate::upstream::{AnswerBody, Broken, Buffered, NotSent, Progress, RequestBody, SendError, Upstream};
@@ -32,36 +33,32 @@ impl Proxy {
         caller: &Arc<Caller>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
-        let upgrade = headers::upgrade_of(request.headers()).cloned();
-        let callers_side = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let offer = Offer::of(&mut request);
+        if let Some(aside) = request.extensions_mut().remove::<Aside>() {
+            hyper::ext::on_informational(&mut request, move |answer| {
+                aside.interim(answer.status(), answer.headers(), answer.version());
+            });
+        }
         let (mut parts, body) = request.into_parts();
         parts.headers = self.headers_to_upstream(&parts.headers, caller, parts.version);
         parts.version = http::Version::HTTP_11;
         // hyper frames a body by itself only for methods that usually have one.
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
-            parts.headers.insert(header::TRANSFER_ENCODING, http::HeaderValue::from_static("chunked"));
+            parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        if let Some(protocol) = upgrade {
-            parts.headers.insert(header::CONNECTION, http::HeaderValue::from_static("upgrade"));
-            parts.headers.insert(header::UPGRADE, protocol);
+        if let Some(offer) = &offer {
+            offer.make(&mut parts.headers);
         }
         let mut response = self.pass_on(upstream, Request::from_parts(parts, body), line).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && let Some(callers_side) = callers_side
-        {
-            let protocol = response.headers().get(header::UPGRADE).cloned();
-            let upstreams_side = hyper::upgrade::on(&mut response);
-            self.shared.exchanges.spawn(
-                self.shared.out_of_time.clone().run_until_cancelled_owned(join(callers_side, upstreams_side)),
-            );
-            let mut response = to_caller(response);
-            response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("upgrade"));
-            if let Some(protocol) = protocol {
-                response.headers_mut().insert(header::UPGRADE, protocol);
-            }
-            return Ok(response);
+        let agreed = agreed(offer, &mut response)?;
+        let mut response = to_caller(response);
+        if let Some((agreed, protocol)) = agreed {
+            let carrying = self.shared.out_of_time.clone().run_until_cancelled_owned(agreed.carry());
+            self.shared.exchanges.spawn(carrying);
+            headers::add_connection_option(response.headers_mut(), "upgrade");
+            response.headers_mut().insert(header::UPGRADE, protocol);
         }
-        Ok(to_caller(response))
+        Ok(response)
     }
 
     /// Forwards a request whose body is at hand, without a claim.
@@ -74,11 +71,14 @@ impl Proxy {
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         let (mut parts, body) = request.into_parts();
-        parts.headers = self.headers_to_upstream(&parts.headers, caller, parts.version);
-        parts.headers.remove(header::CONTENT_LENGTH);
+        let trailers = body.trailers_after(&parts.headers);
+        let fields = self.headers_to_upstream(&parts.headers, caller, parts.version);
+        let given = std::mem::replace(&mut parts.headers, fields);
         parts.version = http::Version::HTTP_11;
-        let body = Buffered::new(body.data, body.trailers).into();
-        let response = self.pass_on(upstream, Request::from_parts(parts, body), line).await?;
+        let body = Buffered::new(body.data, trailers);
+        frame_anew(&mut parts.headers, &body, &given);
+        let mut response = self.pass_on(upstream, Request::from_parts(parts, body.into()), line).await?;
+        agreed(None, &mut response)?;
         line.word(word.as_str());
         let mut response = to_caller(response);
         word.mark(&mut response);
@@ -92,12 +92,7 @@ impl Proxy {
         caller: &Caller,
         version: http::Version,
     ) -> HeaderMap {
-        let peer = Peer {
-            address: caller.ip(),
-            host: fields.get(header::HOST),
-            forwarded: self.settings.server.forwarded,
-        };
-        headers::to_upstream(fields, &peer, version)
+        headers::to_upstream(fields, &Origin::new(caller, fields, &self.settings.server), version)
     }
 
     async fn pass_on(
@@ -130,9 +125,34 @@ impl Proxy {
     }
 }
 
-/// A caller's body, streamed.
-pub(super) fn streamed(incoming: Incoming) -> RequestBody {
-    RequestBody::streamed(Bytes::new(), incoming, headers::trailers)
+/// What became of an offer to change protocols. RFC 9110 §7.8: a change that nobody offered is no answer.
+fn agreed(
+    offer: Option<Offer>,
+    response: &mut Response<AnswerBody>,
+) -> Result<Option<(Agreed, HeaderValue)>, Rejection> {
+    upgrade::agreed(offer, response).map_err(|Unasked| Rejection::PassBroken(Broken::Malformed))
+}
+
+/// A request whose body is streamed from its caller.
+pub(super) fn streamed(request: Request<Incoming>) -> Request<RequestBody> {
+    let trailers = trailers::after(request.headers());
+    request.map(|incoming| RequestBody::streamed(Bytes::new(), incoming, trailers))
+}
+
+/// Frames a request whose body is at hand: by its length, or, if trailers follow, in chunks, with the trailers
+/// announced (RFC 9110 §6.6.2, RFC 9112 §6). `given`: its fields as they came.
+pub(super) fn frame_anew(fields: &mut HeaderMap, body: &Buffered, given: &HeaderMap) {
+    if let Some(names) = body.trailers().and_then(trailers::announcement) {
+        fields.remove(header::CONTENT_LENGTH);
+        fields.insert(header::TRAILER, names);
+        fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        return;
+    }
+    fields.remove(header::TRAILER);
+    // One without a body has no length, unless it said so.
+    if given.contains_key(header::CONTENT_LENGTH) || given.contains_key(header::TRANSFER_ENCODING) {
+        fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.data().len()));
+    }
 }
 
 /// Logs why a request to an upstream failed.
@@ -150,23 +170,11 @@ pub(super) fn log_failure_of(error: &SendError, request_id: &str) {
 }
 
 fn to_caller(response: Response<AnswerBody>) -> Response<AnswerStream> {
+    let (fields, trailers) = (headers::to_caller(&response), trailers::after(response.headers()));
     let (mut parts, body) = response.into_parts();
-    parts.headers = headers::to_caller(&parts.headers, parts.version);
+    parts.headers = fields;
     parts.version = http::Version::HTTP_11;
     // What the client library left there is between it and us.
     parts.extensions = http::Extensions::new();
-    Response::from_parts(parts, AnswerStream::passing(body))
-}
-
-/// Carries bytes both ways until both sides are done.
-async fn join(callers_side: hyper::upgrade::OnUpgrade, upstreams_side: hyper::upgrade::OnUpgrade) {
-    match tokio::try_join!(callers_side, upstreams_side) {
-        Ok((caller, upstream)) => {
-            let (mut caller, mut upstream) = (TokioIo::new(caller), TokioIo::new(upstream));
-            if let Err(error) = tokio::io::copy_bidirectional(&mut caller, &mut upstream).await {
-                tracing::debug!(%error, "an upgraded connection broke off");
-            }
-        }
-        Err(error) => tracing::debug!(%error, "an upgrade was not completed"),
-    }
+    Response::from_parts(parts, AnswerStream::passing(body, trailers))
 }

@@ -13,7 +13,8 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::answer::AnswerStream;
-use super::headers::{self, IDEMPOTENCY_STATUS, LastHop, PSEUDONYM};
+use super::headers::{self, IDEMPOTENCY_STATUS, PSEUDONYM};
+use super::trailers;
 use crate::protocol::policy::Policy;
 use crate::protocol::record::{Settled, UnixMillis, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
@@ -65,8 +66,12 @@ pub enum Rejection {
     Malformed(&'static str),
     /// The caller did not send its body in time.
     BodyTooSlow(Duration),
-    /// CONNECT.
+    /// CONNECT or TRACE.
     MethodNotSupported,
+    /// It expects what this gateway does not know.
+    ExpectationUnknown,
+    /// It has come through gateways of this name too often.
+    Loop,
     /// Neither a route nor a default upstream.
     NoRoute,
     /// The first request is still at work.
@@ -163,9 +168,18 @@ impl Rejection {
     }
 }
 
+/// Says that no further request will be answered on the connection (RFC 9112 §9.6). After a change of protocol the
+/// field names that one, and there are no requests any more.
+pub(super) fn tell_to_leave<B>(response: &mut Response<B>) {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
 /// The first answer, as it was, with `word`.
-pub(super) fn delivered(saved: SavedResponse, word: Word) -> Response<AnswerStream> {
+pub(super) fn delivered(mut saved: SavedResponse, word: Word) -> Response<AnswerStream> {
     let trailers = (!saved.trailers.is_empty()).then(|| headers::fields(&saved.trailers));
+    trailers::announce_in(&mut saved, trailers.as_ref());
     let body = AnswerStream::buffered(Buffered::new(saved.body, trailers));
     let mut response = headed(&saved.head, body);
     word.mark(&mut response);
@@ -198,14 +212,10 @@ pub(super) fn replayed(
     response
 }
 
-/// The answer to a request that may go no further than here.
-pub(super) fn last_hop(last: LastHop) -> Response<AnswerStream> {
+/// The answer to an OPTIONS request that may go no further than here.
+pub(super) fn last_hop() -> Response<AnswerStream> {
     let mut response = Response::new(AnswerStream::buffered(Buffered::default()));
-    *response.status_mut() = match last {
-        LastHop::Options => StatusCode::NO_CONTENT,
-        // A trace would show the fields that carry credentials.
-        LastHop::Trace => StatusCode::METHOD_NOT_ALLOWED,
-    };
+    *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
     response
 }
@@ -305,10 +315,29 @@ fn problem(rejection: &Rejection, policy: Option<&Policy>) -> Problem {
             )
         },
         Rejection::MethodNotSupported => {
-            let plain =
-                plain(405, "method-not-supported", "Method not supported", "This gateway opens no tunnels.");
+            let plain = plain(
+                405,
+                "method-not-supported",
+                "Method not supported",
+                "This gateway opens no tunnels and reflects no requests.",
+            );
             Problem { closes: true, ..plain }
         }
+        Rejection::ExpectationUnknown => plain(
+            417,
+            "expectation-failed",
+            "Expectation not known",
+            "This gateway knows no expectation but 100-continue. Nothing was forwarded.",
+        ),
+        Rejection::Loop => Problem {
+            proxy_error: Some("proxy_loop_detected"),
+            ..plain(
+                508,
+                "loop-detected",
+                "Request goes in circles",
+                "The request has come through gateways of this name too often. It was not forwarded again.",
+            )
+        },
         Rejection::NoRoute => plain(404, "no-route", "No route", "No upstream is configured for this path."),
         Rejection::InFlight => Problem {
             retry_same_key: true,
@@ -460,6 +489,7 @@ fn unreached_as_proxy_error(cause: NotSent) -> &'static str {
         NotSent::ConnectTimeout => "connection_timeout",
         NotSent::Tls => "tls_protocol_error",
         NotSent::ConnectionDead => "connection_terminated",
+        NotSent::Refused => "destination_unavailable",
         NotSent::Overloaded => "connection_limit_reached",
     }
 }

@@ -13,11 +13,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Piece;
-use super::headers;
 use crate::ledger::Claim;
 use crate::protocol::record::UnknownReason;
 use crate::protocol::saved::SavedHead;
-use crate::upstream::{AnswerBody, with_trailers};
+use crate::upstream::{AnswerBody, Trailers, with_trailers};
 
 /// Frames that may wait for a slow caller.
 pub(super) const FRAMES_WAITING_MAX: usize = 4;
@@ -42,6 +41,8 @@ pub(super) struct Stream {
     /// What is settled at the end, unless it was settled by the answer's head.
     pub(super) claim: Option<Claim>,
     pub(super) patience: Patience,
+    /// Which trailers travel on.
+    pub(super) trailers: Trailers,
     pub(super) out_of_time: CancellationToken,
 }
 
@@ -112,7 +113,7 @@ impl Stream {
     /// answer is cut short.
     async fn deliver(&mut self, frame: Frame<Bytes>) {
         let Some(caller) = &self.caller else { return };
-        let frame = with_trailers(frame, headers::trailers);
+        let frame = with_trailers(frame, &self.trailers);
         let delivered = tokio::time::timeout(CALLER_PATIENCE, caller.send(Piece::Frame(frame))).await;
         if !matches!(delivered, Ok(Ok(()))) {
             self.caller = None;

@@ -6,12 +6,14 @@ use http::header;
 use http::{HeaderMap, Method, Request, Version};
 use hyper::body::Incoming;
 
-use super::headers;
 use super::respond::Rejection;
+use super::upgrade;
 
 /// Refuses what is not well-formed before anything is made of it.
 pub(super) fn check(mut request: Request<Incoming>) -> Result<Request<Incoming>, Rejection> {
-    if request.method() == Method::CONNECT {
+    // A trace would show its sender, or a script in its sender's name, the fields that carry credentials
+    // (RFC 9110 §9.3.8), and those that gateways added.
+    if [Method::CONNECT, Method::TRACE].contains(request.method()) {
         return Err(Rejection::MethodNotSupported);
     }
     // Methods are case-sensitive (RFC 9110 §9.1), but some servers fold them, so a lower-case "post" could
@@ -59,14 +61,12 @@ fn check_host(fields: &HeaderMap, version: Version) -> Result<(), Rejection> {
 
 /// Whether a request is of a kind that is never claimed: gRPC, and a change of protocol.
 ///
-/// `Upgrade: h2c` is no such change: some clients offer it with every first request, this gateway never
-/// takes it up, and RFC 9113 §3.1 has withdrawn it. A request is not left unguarded for it.
+/// `Upgrade: h2c` is no such change: some clients offer it with every first request, and this gateway never
+/// takes it up. A request is not left unguarded for it, nor for an offer in HTTP/1.0, which is none.
 pub(super) fn is_beyond_guarding<B>(request: &Request<B>) -> bool {
     let is_grpc = request
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"application/grpc"));
-    let upgrades = headers::upgrade_of(request.headers())
-        .is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"));
-    is_grpc || upgrades
+    is_grpc || upgrade::is_asked_for(request.headers(), request.version())
 }

@@ -8,6 +8,8 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,8 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::framing::LookedOver;
+use super::interposed::Interposed;
 use crate::config::Server;
-use crate::proxy::{Caller, Entrance};
+use crate::proxy::{Aside, Caller, Entrance};
 
 /// Serves a connection until it ends, or until `closing` is cancelled and nothing is under way on it.
 ///
@@ -33,8 +36,10 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let http = protocol(&entrance.now().settings().server);
-    let (stream, findings) = LookedOver::new(stream, already_read);
-    let service = service_fn(|request| {
+    let aside = Aside::default();
+    let (stream, findings) = LookedOver::new(Interposed::new(stream, aside.clone()), already_read);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(aside.clone());
         let (proxy, caller, doubt) = (entrance.now(), &caller, findings.of_next_request());
         async move { Ok::<_, Infallible>(proxy.handle(request, caller, doubt).await) }
     });

@@ -1,27 +1,41 @@
 //! Connections from callers: accepting them and ending them in order.
 //!
-//! Must not know what is served: it is handed the road as an [`Entrance`]. Read `http1.rs` for what is spoken on a
-//! connection, `../proxy/mod.rs` after.
+//! Must not know what is served: it is handed the road as an [`Entrance`]. Read `connection.rs` for the way of one
+//! connection, `limits.rs` for how many there may be, `reception.rs` for what all listeners share, and
+//! `../proxy/mod.rs` after.
 
+mod connection;
 mod framing;
 mod http1;
+mod http2;
+mod interposed;
+mod limits;
+mod proxy_protocol;
+mod reception;
+mod socket;
+mod tls;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::proxy::{Caller, Entrance};
+use crate::proxy::{Entrance, TurnedAway};
+
+use connection::Surroundings;
+use limits::Spare;
+pub use limits::raise_descriptors;
+pub use reception::Reception;
+pub use tls::{Acceptor, BadTls};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// How long accepting pauses when the process has no file descriptors left.
+/// How long accepting pauses when it fails for a reason that may last.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds the address to listen on.
@@ -48,33 +62,58 @@ pub struct Stop {
 /// Serves one worker's share of the connections until it is told to stop and all are closed.
 ///
 /// Cancel safety: dropping the future cuts the worker's connections.
-pub async fn serve(listener: TcpListener, entrance: Entrance, stop: &Stop) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    entrance: Entrance,
+    reception: Arc<Reception>,
+    stop: &Stop,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let connections = TaskTracker::new();
+    // Whoever waits for those that have come waits for all that may still come, too.
+    let accepting = entrance.now().newcomer();
+    let around = Surroundings { entrance, reception, stop: stop.clone() };
+    let mut spare = Spare::new();
     loop {
         tokio::select! {
             () = stop.accepting.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, entrance.clone(), stop.connections.clone()));
-                }
+                Ok((stream, peer)) => take_in(stream, peer, &around, &connections),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if let Some(unlogged) = around.reception.alarms.not_accepted.rings() {
+                        tracing::warn!(%error, unlogged, "a connection could not be accepted");
+                    }
+                    if !spare.turn_away(&error, &listener).await {
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                 }
             },
         }
     }
     drop(listener);
+    drop(accepting);
     stop.connections.cancelled().await;
     connections.close();
     connections.wait().await;
     Ok(())
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, entrance: Entrance, closing: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY was not set");
+/// Gives a connection its place and a task, or turns it away without waiting for anything.
+fn take_in(stream: TcpStream, peer: SocketAddr, around: &Surroundings, connections: &TaskTracker) {
+    let proxy = around.entrance.now();
+    let settings = &proxy.settings().server;
+    if let Some(place) = around.reception.limits.enter(settings.connections_max) {
+        connections.spawn(connection::serve(stream, peer, place, proxy.newcomer(), around.clone()));
+        return;
     }
-    http1::serve(stream, Bytes::new(), Arc::new(Caller::at(peer)), entrance, closing).await;
+    if let Some(unlogged) = around.reception.alarms.all_taken.rings() {
+        let max = settings.connections_max;
+        tracing::warn!(%peer, connections_max = max, unlogged, "a connection was turned away: there are as many as may be");
+    }
+    // Whether these bytes arrive is left to chance: nothing is waited for on behalf of one too many.
+    if settings.tls.is_none()
+        && let Err(error) = stream.try_write(TurnedAway::TooMany.answer())
+    {
+        tracing::trace!(%error, "a peer that was turned away had gone");
+    }
 }

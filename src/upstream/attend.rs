@@ -11,9 +11,7 @@ use http::{HeaderValue, Method, Request, Uri, header};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::BadAddress;
 use super::body::{Buffered, RequestBody};
-use super::connect::Trust;
 use super::fleet::Fleet;
 use super::progress::Progress;
 use super::server::Server;
@@ -34,13 +32,14 @@ struct Checks {
 impl Fleet {
     /// Looks after the upstream for as long as anybody has it.
     ///
-    /// Errors: the address of a server cannot be used.
     /// Cancel safety: dropping the future ends the care.
-    pub async fn attend(self: Arc<Self>, trust: Trust) -> Result<(), BadAddress> {
-        let authorities = super::authorities(self.config())?;
+    pub async fn attend(self: Arc<Self>) {
+        let parsed = self.config().servers.iter().map(|server| server.parse());
+        // An address that cannot be used has been told when the first worker was to connect to it.
+        let authorities: Vec<Authority> = parsed.filter_map(Result::ok).collect();
         let mut chores = JoinSet::new();
         for (number, authority) in authorities.iter().enumerate() {
-            if let Some(checks) = self.checks(number, authority, &trust) {
+            if let Some(checks) = self.checks(number, authority) {
                 chores.spawn(checks.keep());
             }
         }
@@ -50,13 +49,12 @@ impl Fleet {
         drop(self);
         chores.spawn(renew(fleet, names, every));
         while chores.join_next().await.is_some() {}
-        Ok(())
     }
 
-    fn checks(self: &Arc<Self>, number: usize, authority: &Authority, trust: &Trust) -> Option<Checks> {
+    fn checks(self: &Arc<Self>, number: usize, authority: &Authority) -> Option<Checks> {
         let health = self.config().health.clone()?;
         let host = HeaderValue::try_from(&self.config().authority).ok()?;
-        let server = Server::new(self.config(), authority.clone(), trust, self.names());
+        let server = Server::new(self, authority.clone()).ok()?;
         Some(Checks { fleet: Arc::downgrade(self), number, server, health, host })
     }
 }

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::http2;
+use super::pool::Lease;
 use super::progress::Progress;
 
 /// Bytes of a buffered request body that are handed on at once.
@@ -45,16 +47,60 @@ enum Source {
 #[derive(Clone, Debug)]
 pub(super) struct Loan(Arc<Mutex<Option<Source>>>);
 
-/// What may travel on of a body's trailers.
-pub type Trailers = fn(&HeaderMap) -> HeaderMap;
+/// Which of a body's trailers travel on.
+#[derive(Clone, Debug)]
+pub struct Trailers {
+    /// Picks them, given those that end here.
+    pub pick: fn(&HeaderMap, &[HeaderName]) -> HeaderMap,
+    /// Fields that end here because the head says so.
+    pub ending: Vec<HeaderName>,
+}
 
-/// The body of an upstream's answer.
-pub(super) type AnswerBody = Incoming;
+impl Trailers {
+    /// Those of `fields` that travel on.
+    pub fn of(&self, fields: &HeaderMap) -> HeaderMap {
+        (self.pick)(fields, &self.ending)
+    }
+}
+
+/// The body of an upstream's answer. Dropping it before its end ends its exchange.
+#[derive(Debug)]
+pub struct AnswerBody(Over);
+
+#[derive(Debug)]
+enum Over {
+    Http1(OverHttp1),
+    Http2(Box<http2::Answer>),
+}
+
+/// A body over HTTP/1, and the connection that is free again at its end.
+#[derive(Debug)]
+struct OverHttp1 {
+    body: Incoming,
+    lease: Option<Lease>,
+    is_close_delimited: bool,
+}
+
+/// The upstream's answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerBroken {
+    /// Over HTTP/1.
+    #[error("read the answer to its end over HTTP/1")]
+    Http1(#[source] hyper::Error),
+    /// Over HTTP/2.
+    #[error("read the answer to its end over HTTP/2")]
+    Http2(#[source] h2::Error),
+}
 
 impl Buffered {
     /// A body of `data`, and then `trailers` if there are any.
     pub fn new(data: Bytes, trailers: Option<HeaderMap>) -> Self {
         Self { data, trailers: trailers.filter(|fields| !fields.is_empty()) }
+    }
+
+    /// The trailers still to be sent.
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
     }
 
     /// The bytes still to be sent.
@@ -94,6 +140,16 @@ impl RequestBody {
     /// A caller's body, streamed, after the `prefix` that was read of it already.
     pub fn streamed(prefix: Bytes, rest: Incoming, trailers: Trailers) -> Self {
         Source::Streamed { prefix, rest, trailers }.into()
+    }
+
+    /// All of it, if it is in memory, within `max` bytes, and without trailers. Then nothing of it is left.
+    pub(super) fn take_small(&mut self, max: usize) -> Option<Bytes> {
+        match &mut self.source {
+            Source::Buffered(body) if body.trailers.is_none() && body.data.len() <= max => {
+                Some(std::mem::take(&mut body.data))
+            }
+            Source::Buffered(_) | Source::Streamed { .. } | Source::Lent(_) => None,
+        }
     }
 
     /// Tells `progress` of every piece that moves.
@@ -160,7 +216,7 @@ impl Body for RequestBody {
             }
             Source::Streamed { rest, trailers, .. } => Pin::new(rest)
                 .poll_frame(cx)
-                .map(|frame| frame.map(|frame| Ok(with_trailers(frame?, *trailers)))),
+                .map(|frame| frame.map(|frame| Ok(with_trailers(frame?, trailers)))),
             Source::Lent(_) => Poll::Ready(None),
         }
     }
@@ -205,10 +261,91 @@ impl Loan {
     }
 }
 
+impl AnswerBody {
+    /// A body over HTTP/1; `lease` is what its connection is given back by. Nothing is given back, and nothing ended,
+    /// after a change of protocol.
+    pub(super) fn over_http1(body: Incoming, lease: Option<Lease>, is_framed: bool) -> Self {
+        let is_close_delimited = !is_framed && !body.is_end_stream();
+        let mut over = OverHttp1 { body, lease, is_close_delimited };
+        if over.body.is_end_stream() {
+            over.give_back();
+        }
+        Self(Over::Http1(over))
+    }
+
+    pub(super) fn over_http2(answer: http2::Answer) -> Self {
+        Self(Over::Http2(Box::new(answer)))
+    }
+
+    /// Whether it lasts until its connection ends, which cannot be told from its being cut short (RFC 9112 §8).
+    pub fn is_close_delimited(&self) -> bool {
+        match &self.0 {
+            Over::Http1(over) => over.is_close_delimited,
+            Over::Http2(_) => false,
+        }
+    }
+}
+
+impl OverHttp1 {
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}
+
+impl Drop for OverHttp1 {
+    fn drop(&mut self) {
+        match self.lease.take() {
+            Some(lease) if self.body.is_end_stream() => lease.give_back(),
+            Some(lease) => lease.cut(),
+            None => {}
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = AnswerBroken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerBroken>>> {
+        match &mut self.get_mut().0 {
+            Over::Http1(over) => {
+                let frame = Pin::new(&mut over.body).poll_frame(cx);
+                if matches!(frame, Poll::Ready(None)) {
+                    over.give_back();
+                }
+                frame.map(|frame| frame.map(|frame| frame.map_err(AnswerBroken::Http1)))
+            }
+            Over::Http2(answer) => {
+                let frame = answer.poll_frame(cx);
+                frame.map(|frame| frame.map(|frame| frame.map_err(AnswerBroken::Http2)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Over::Http1(over) => over.body.is_end_stream(),
+            Over::Http2(answer) => answer.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Over::Http1(over) => over.body.size_hint(),
+            Over::Http2(answer) => answer.size_hint(),
+        }
+    }
+}
+
 /// The frame with what may travel on of its trailers, if it holds any.
-pub fn with_trailers(frame: Frame<Bytes>, trailers: Trailers) -> Frame<Bytes> {
+pub fn with_trailers(frame: Frame<Bytes>, trailers: &Trailers) -> Frame<Bytes> {
     match frame.into_trailers() {
-        Ok(fields) => Frame::trailers(trailers(&fields)),
+        Ok(fields) => Frame::trailers(trailers.of(&fields)),
         Err(frame) => frame,
     }
 }

@@ -1,141 +1,272 @@
 //! How a connection is made: resolve, connect, TLS, all within one deadline, and the link put under watch.
 //!
-//! Must not know requests. Read `connection.rs` for the watch.
+//! Must not know requests. Read `connection.rs` for the watch, `tls.rs` for whom TLS believes.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use http::uri::{Authority, Scheme};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use rustls::AlertDescription;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-use super::connection::Watched;
+use super::connection::{Link, Watched};
+use super::failure::{NotSent, SendError};
 use super::resolve::Names;
+use super::tls::{Terms, Trust};
+use crate::config::{self, Protocol};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
-/// Which certificates of upstreams are trusted.
-#[derive(Clone, Debug)]
-pub struct Trust(Arc<ClientConfig>);
+/// A connection on which nothing comes is asked whether it lives after so long, so often, and so many times.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEPALIVE_ASKS: u32 = 3;
 
-/// Makes connections to upstreams.
+/// Makes connections to one server.
 #[derive(Clone)]
-pub struct Connector {
-    inner: HttpsConnector<Watching>,
-    deadline: Duration,
+pub(super) struct Connector {
+    http: HttpConnector<Names>,
+    target: Uri,
+    terms: Option<Terms>,
+    protocol: Protocol,
+}
+
+/// A new connection, and which HTTP is spoken on it.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) transport: Transport,
+    pub(super) is_http2: bool,
+}
+
+/// A connection under watch, in the clear or not.
+#[derive(Debug)]
+pub(super) enum Transport {
+    Plain(Watched),
+    Tls { stream: Box<TlsStream<Watched>>, has_heard: bool },
 }
 
 /// The name of an upstream does not resolve.
 #[derive(Debug, thiserror::Error)]
 #[error("resolve the upstream's name")]
-pub(super) struct ResolveFailed(#[source] pub(super) std::io::Error);
+pub(super) struct ResolveFailed(#[source] pub(super) io::Error);
 
 /// No connection in time.
 #[derive(Debug, thiserror::Error)]
 #[error("connect within {0:?}")]
-pub(super) struct ConnectTimedOut(Duration);
+pub(super) struct ConnectTimedOut(pub(super) Duration);
 
-impl Trust {
-    /// Trusts what the operating system trusts. Pass `false` when no upstream uses TLS, to skip reading
-    /// the certificates.
-    ///
-    /// Errors: the system's certificates cannot be read.
-    pub fn of_system(needed: bool) -> std::io::Result<Self> {
-        use hyper_rustls::ConfigBuilderExt as _;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(std::io::Error::other)?;
-        let config = if needed {
-            builder.with_native_roots()?.with_no_client_auth()
-        } else {
-            builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
-        };
-        Ok(Self(Arc::new(config)))
-    }
-}
+/// The TLS handshake failed.
+#[derive(Debug, thiserror::Error)]
+#[error("do the TLS handshake")]
+struct HandshakeFailed(#[source] io::Error);
+
+/// HTTP/2 is demanded, and the server does not choose it.
+#[derive(Debug, thiserror::Error)]
+#[error("agree on HTTP/2: the server does not choose it (ALPN)")]
+struct NoHttp2;
 
 impl Connector {
-    pub(super) fn new(deadline: Duration, trust: &Trust, names: &Names) -> Self {
+    /// Errors: the authority cannot stand in an address.
+    pub(super) fn new(
+        config: &config::Upstream,
+        authority: &Authority,
+        trust: &Trust,
+        names: &Names,
+    ) -> Result<Self, http::Error> {
         let mut http = HttpConnector::new_with_resolver(names.clone());
         // Shared among the addresses of a name, so that each is tried.
-        http.set_connect_timeout(Some(deadline));
+        http.set_connect_timeout(Some(config.connect_timeout));
         http.enforce_http(false);
         http.set_nodelay(true);
-        let config = ClientConfig::clone(&trust.0);
-        let inner = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(Watching(http));
-        Self { inner, deadline }
-    }
-}
-
-/// Makes one connection to an upstream, TLS included, and closes it: whether the upstream is there at all.
-pub async fn connect_once(config: &crate::config::Upstream, trust: &Trust) -> Result<(), BoxError> {
-    let scheme = if config.tls { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
-    let uri = Uri::builder().scheme(scheme).authority(&*config.authority).path_and_query("/").build()?;
-    let mut connector =
-        Connector::new(config.connect_timeout, trust, &Names::known_for(config.resolve_every));
-    poll_fn(|cx| connector.poll_ready(cx)).await?;
-    connector.call(uri).await.map(drop)
-}
-
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<Watched>;
-    type Error = BoxError;
-    type Future = BoxFuture<Self::Response, BoxError>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
+        http.set_keepalive(Some(KEEPALIVE_AFTER));
+        http.set_keepalive_interval(Some(KEEPALIVE_EVERY));
+        http.set_keepalive_retries(Some(KEEPALIVE_ASKS));
+        let scheme = if config.tls { Scheme::HTTPS } else { Scheme::HTTP };
+        let target =
+            Uri::builder().scheme(scheme).authority(authority.clone()).path_and_query("/").build()?;
+        Ok(Self { http, target, terms: trust.terms().cloned(), protocol: config.protocol })
     }
 
-    fn call(&mut self, target: Uri) -> Self::Future {
-        let (connecting, deadline) = (self.inner.call(target), self.deadline);
-        Box::pin(async move {
-            tokio::time::timeout(deadline, connecting)
+    /// Connects. With `http1_only`, HTTP/2 is not offered.
+    ///
+    /// Errors: the request for which this is has not been sent.
+    pub(super) async fn connect(&self, http1_only: bool) -> Result<Connected, SendError> {
+        let connecting = async {
+            let mut http = self.http.clone();
+            poll_fn(|cx| http.poll_ready(cx)).await?;
+            let stream = http.call(self.target.clone()).await?.into_inner();
+            let Some(terms) = &self.terms else {
+                let is_http2 = self.protocol == Protocol::Http2 && !http1_only;
+                let transport = Transport::Plain(Watched::new(stream, is_http2));
+                return Ok(Connected { transport, is_http2 });
+            };
+            let settings = if http1_only { &terms.http1 } else { &terms.any };
+            let stream = TlsConnector::from(settings.clone())
+                .connect(terms.name.clone(), Watched::new(stream, true))
                 .await
-                .unwrap_or_else(|_| Err(ConnectTimedOut(deadline).into()))
-        })
+                .map_err(HandshakeFailed)?;
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            if self.protocol == Protocol::Http2 && !is_http2 && !http1_only {
+                return Err(NoHttp2.into());
+            }
+            Ok(Connected {
+                transport: Transport::Tls { stream: Box::new(stream), has_heard: false },
+                is_http2,
+            })
+        };
+        connecting.await.map_err(|error: BoxError| SendError::NotSent(cause_of(&*error), error))
     }
 }
 
-/// Puts a plain connection under watch; TLS, if any, goes on top.
-#[derive(Clone)]
-struct Watching(HttpConnector<Names>);
+fn cause_of(error: &(dyn std::error::Error + 'static)) -> NotSent {
+    let mut causes = super::failure::causes(error);
+    let told = causes.find_map(|cause| {
+        let is_late =
+            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+        if cause.is::<ConnectTimedOut>() || is_late {
+            Some(NotSent::ConnectTimeout)
+        } else if cause.is::<ResolveFailed>() {
+            Some(NotSent::Dns)
+        } else {
+            (cause.is::<HandshakeFailed>() || cause.is::<NoHttp2>()).then_some(NotSent::Tls)
+        }
+    });
+    told.unwrap_or(NotSent::Connect)
+}
 
-impl Service<Uri> for Watching {
-    type Response = Watched;
-    type Error = BoxError;
-    type Future = BoxFuture<Watched, BoxError>;
+/// Makes one connection to each server of an upstream, TLS included, and closes it: whether they are there at all.
+pub async fn connect_once(config: &config::Upstream, trust: &Trust) -> Result<(), BoxError> {
+    let names = Names::known_for(config.resolve_every);
+    for server in &config.servers {
+        let connector = Connector::new(config, &server.parse()?, trust, &names)?;
+        match tokio::time::timeout(config.connect_timeout, connector.connect(false)).await {
+            Ok(connected) => drop(connected?),
+            Err(_) => return Err(ConnectTimedOut(config.connect_timeout).into()),
+        }
+    }
+    Ok(())
+}
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(cx).map_err(Into::into)
+impl Transport {
+    /// What requests on this connection know of it.
+    pub(super) fn link(&self) -> &Link {
+        match self {
+            Self::Plain(stream) => stream.link(),
+            Self::Tls { stream, .. } => stream.get_ref().0.link(),
+        }
     }
 
-    fn call(&mut self, target: Uri) -> Self::Future {
-        let is_tls = target.scheme() == Some(&http::uri::Scheme::HTTPS);
-        let mut connector = self.0.clone();
-        Box::pin(async move {
-            poll_fn(|cx| connector.poll_ready(cx)).await?;
-            let stream: TokioIo<TcpStream> = connector.call(target).await?;
-            Ok(Watched::new(stream, is_tls))
-        })
+    /// Tells the link whether what was written is with the kernel, and not in a TLS buffer.
+    fn note_drained(&self) {
+        match self {
+            Self::Plain(stream) => stream.link().drained(),
+            Self::Tls { stream, .. } if stream.get_ref().1.wants_write() => {}
+            Self::Tls { stream, .. } => stream.get_ref().0.link().drained(),
+        }
+    }
+}
+
+/// Whether the server says by this that it does not take the handshake. In TLS 1.3 a client may write before it
+/// learns what the server makes of its certificate (RFC 8446 §4.4.2.4 and §6.2); a server reads nothing of it then.
+fn ends_handshake(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::AlertReceived(alert)) = cause else { return false };
+    matches!(
+        alert,
+        AlertDescription::HandshakeFailure
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
+            | AlertDescription::CertificateRequired
+    )
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls { stream, has_heard } => {
+                let before = buf.filled().len();
+                let read = Pin::new(&mut **stream).poll_read(cx, buf);
+                *has_heard |= buf.filled().len() > before;
+                if let Poll::Ready(Err(error)) = &read
+                    && !*has_heard
+                    && ends_handshake(error)
+                {
+                    stream.get_ref().0.link().turn_away();
+                }
+                read
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = match this {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_write(cx, buf),
+        };
+        this.note_drained();
+        written
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = match this {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_write_vectored(cx, bufs),
+        };
+        this.note_drained();
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls { stream, .. } => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = match this {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_flush(cx),
+        };
+        this.note_drained();
+        flushed
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Connector").field("target", &self.target).finish_non_exhaustive()
     }
 }

@@ -5,21 +5,18 @@
 //! by a question to its sender, who may have given up while the connection was made. Where the answer is no, the
 //! write fails before its first byte, which proves that nothing was sent. Must not know HTTP.
 //!
-//! The mark is set when a request is given its connection, in the same poll that queues it. That is before the
-//! connection's task can write, because both run on one current-thread runtime: the gateway's workers are such.
+//! A request is announced ([`Link::announce`]) before anything of it can be written, and stays so until the kernel
+//! has its first byte. Over TLS several requests may wait in one record; all their senders are asked.
 
 use std::future::Future as _;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
-use http::Extensions;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -27,9 +24,10 @@ use super::progress::Progress;
 
 /// A connection under watch.
 #[derive(Debug)]
-pub struct Watched {
-    stream: TokioIo<TcpStream>,
-    is_tls: bool,
+pub(super) struct Watched {
+    stream: TcpStream,
+    /// The peer may speak without being asked.
+    speaks_first: bool,
     link: Link,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -38,75 +36,153 @@ pub struct Watched {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Link(Arc<State>);
 
+/// The beginning of one request.
+#[derive(Clone, Debug)]
+pub(super) struct Start(Arc<Beginning>);
+
+#[derive(Debug)]
+struct Beginning {
+    sender: Progress,
+    /// A byte of the request may have been written.
+    is_written: AtomicBool,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// Set while the next write is the first of a request: its sender.
-    about_to_begin: Mutex<Option<Progress>>,
+    /// The requests whose first bytes may be in the next write.
+    announced: Mutex<Vec<Start>>,
+    has_announced: AtomicBool,
     /// A request has travelled here before, so the peer may have gone meanwhile.
     is_used: AtomicBool,
-    /// A byte of the present request was written.
-    has_written: AtomicBool,
-    /// The first write of a request was refused. The connection takes no more.
+    /// Nothing is written any more.
     refused: AtomicBool,
-    /// The request that travels here was given up: what hyper still waits for here will not come.
+    /// How often bytes came from the peer.
+    reads: AtomicU64,
+    /// Why what the peer says is not believed any more.
+    doubt: OnceLock<&'static str>,
+    /// The peer ended the TLS handshake before it said anything else.
+    turned_away: AtomicBool,
+    /// What still waits here will not come.
     cut: CancellationToken,
 }
 
-impl Link {
-    /// The link of a connection that a request was given.
-    pub(super) fn of(connected: &Connected) -> Option<Self> {
-        let mut extensions = Extensions::new();
-        connected.get_extras(&mut extensions);
-        extensions.remove()
+impl Start {
+    pub(super) fn of(sender: &Progress) -> Self {
+        Self(Arc::new(Beginning { sender: sender.clone(), is_written: AtomicBool::new(false) }))
     }
 
-    /// Says that the next write begins a request.
-    pub(super) fn request_begins(&self, sender: &Progress) {
-        self.0.has_written.store(false, Ordering::Release);
-        *self.sender() = Some(sender.clone());
+    /// Whether a byte of the request may have been written.
+    pub(super) fn is_written(&self) -> bool {
+        self.0.is_written.load(Ordering::Acquire)
+    }
+
+    fn written(&self) {
+        self.0.is_written.store(true, Ordering::Release);
+    }
+}
+
+impl Link {
+    /// Says that the next write may begin a request.
+    pub(super) fn announce(&self, start: &Start) {
+        self.announced().push(start.clone());
+        self.0.has_announced.store(true, Ordering::Release);
+    }
+
+    /// Says that the kernel has every byte that was to be written so far.
+    pub(super) fn drained(&self) {
+        if self.0.has_announced.load(Ordering::Acquire) {
+            self.announced().retain(|start| !start.is_written());
+            self.0.has_announced.store(!self.announced().is_empty(), Ordering::Release);
+        }
+    }
+
+    /// Writes nothing any more. A request that was not written before this is not sent.
+    pub(super) fn refuse(&self) {
+        self.0.refused.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing is written any more.
+    pub(super) fn is_refused(&self) -> bool {
+        self.0.refused.load(Ordering::Acquire)
     }
 
     /// Ends the connection, also while it waits for a peer that neither reads nor writes.
     pub(super) fn cut(&self) {
+        self.refuse();
         self.0.cut.cancel();
     }
 
-    /// Whether the first write of the present request was refused, and so nothing of it was written.
-    pub(super) fn proves_not_sent(&self) -> bool {
-        self.0.refused.load(Ordering::Acquire) && !self.0.has_written.load(Ordering::Acquire)
+    /// Puts down why what the peer says is not believed any more.
+    pub(super) fn doubt(&self, reason: &'static str) {
+        self.0.doubt.get_or_init(|| reason);
     }
 
-    fn sender(&self) -> MutexGuard<'_, Option<Progress>> {
-        self.0.about_to_begin.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Why what the peer says is not believed any more.
+    pub(super) fn doubted(&self) -> Option<&'static str> {
+        self.0.doubt.get().copied()
+    }
+
+    /// Says that the peer ended the TLS handshake, and so has read nothing of what was written.
+    pub(super) fn turn_away(&self) {
+        self.refuse();
+        self.0.turned_away.store(true, Ordering::Release);
+    }
+
+    /// Whether the peer ended the TLS handshake.
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.0.turned_away.load(Ordering::Acquire)
+    }
+
+    /// Grows whenever bytes come from the peer.
+    pub(super) fn reads(&self) -> u64 {
+        self.0.reads.load(Ordering::Relaxed)
+    }
+
+    fn announced(&self) -> MutexGuard<'_, Vec<Start>> {
+        self.0.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Watched {
-    pub(super) fn new(stream: TokioIo<TcpStream>, is_tls: bool) -> Self {
+    /// Puts a connection under watch. `speaks_first`: the peer may speak without being asked, as TLS and HTTP/2 do.
+    pub(super) fn new(stream: TcpStream, speaks_first: bool) -> Self {
         let link = Link::default();
         let cut = Box::pin(link.0.cut.clone().cancelled_owned());
-        Self { stream, is_tls, link, cut }
+        Self { stream, speaks_first, link, cut }
     }
 
-    /// Fails if the write that follows is the first of a request and must not be.
+    /// What requests on this connection know of it.
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Fails if the write that follows may begin a request that must not begin.
     fn ask_before_writing(&self) -> io::Result<()> {
         let state = &self.link.0;
-        if !state.refused.load(Ordering::Acquire) {
-            let Some(sender) = self.link.sender().take() else { return Ok(()) };
-            let was_used = state.is_used.swap(true, Ordering::AcqRel);
-            if sender.may_send() && (!was_used || self.is_alive()) {
+        if !self.link.is_refused() {
+            if !state.has_announced.load(Ordering::Acquire) {
                 return Ok(());
             }
-            state.refused.store(true, Ordering::Release);
+            let announced = self.link.announced();
+            if announced.iter().all(Start::is_written) {
+                return Ok(());
+            }
+            let was_used = state.is_used.swap(true, Ordering::AcqRel);
+            let may_send = announced.iter().all(|start| start.is_written() || start.0.sender.may_send());
+            if may_send && (!was_used || self.is_alive()) {
+                return Ok(());
+            }
+            self.link.refuse();
         }
         Err(io::Error::new(io::ErrorKind::NotConnected, "the request may not begin on this connection"))
     }
 
-    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if matches!(written, Poll::Ready(Ok(bytes)) if bytes > 0) {
-            self.link.0.has_written.store(true, Ordering::Release);
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(bytes)) if *bytes > 0)
+            && self.link.0.has_announced.load(Ordering::Acquire)
+        {
+            self.link.announced().iter().for_each(Start::written);
         }
-        written
     }
 
     /// What came of reading or writing, unless it waits on a connection that was cut.
@@ -122,37 +198,34 @@ impl Watched {
 
     fn is_alive(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
-        match socket2::SockRef::from(self.stream.inner()).peek(&mut byte) {
+        match socket2::SockRef::from(&self.stream).peek(&mut byte) {
             Ok(0) => false,
-            // Nobody may speak before being asked, except TLS itself (RFC 9112 §9.2).
-            Ok(_) => self.is_tls,
+            // Over HTTP/1.1 nobody may speak before being asked (RFC 9112 §9.2).
+            Ok(_) => self.speaks_first,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
     }
 }
 
-impl Connection for Watched {
-    fn connected(&self) -> Connected {
-        self.stream.connected().extra(self.link.clone())
-    }
-}
-
-impl Read for Watched {
+impl AsyncRead for Watched {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() {
+            self.link.0.reads.fetch_add(1, Ordering::Relaxed);
+        }
         self.unless_cut(cx, read)
     }
 }
 
-impl Write for Watched {
+impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.ask_before_writing()?;
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        let written = self.wrote(written);
+        self.wrote(&written);
         self.unless_cut(cx, written)
     }
 
@@ -163,7 +236,7 @@ impl Write for Watched {
     ) -> Poll<io::Result<usize>> {
         self.ask_before_writing()?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        let written = self.wrote(written);
+        self.wrote(&written);
         self.unless_cut(cx, written)
     }
 

@@ -17,6 +17,7 @@ use super::kind::Kind;
 use super::place::Place;
 use super::queue::Ticket;
 use super::resolve::Names;
+use super::tls::{BadTrust, Trust};
 use crate::config;
 
 /// How often one kind of trouble is logged at most.
@@ -29,6 +30,7 @@ type Waiter = (oneshot::Sender<Place>, Kind);
 #[derive(Debug)]
 pub struct Fleet {
     config: config::Upstream,
+    trust: Trust,
     names: Names,
     balance: Mutex<Balance<Waiter>>,
     refusals: Mutex<Refusals>,
@@ -47,18 +49,26 @@ struct Refusals {
 
 impl Fleet {
     /// A fleet of which nothing is known yet.
-    pub fn of(config: &config::Upstream) -> Arc<Self> {
-        Arc::new(Self {
+    ///
+    /// Errors: those who vouch for it cannot be read, or the like.
+    pub fn of(config: &config::Upstream) -> Result<Arc<Self>, BadTrust> {
+        Ok(Arc::new(Self {
             config: config.clone(),
+            trust: Trust::of(config)?,
             names: Names::known_for(config.resolve_every),
             balance: Mutex::new(Balance::new(config)),
             refusals: Mutex::default(),
-        })
+        }))
     }
 
     /// What it was made by.
     pub fn config(&self) -> &config::Upstream {
         &self.config
+    }
+
+    /// Whom its servers' certificates are believed from.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// What is known of the names of its servers.

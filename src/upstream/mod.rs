@@ -1,9 +1,10 @@
 //! The services behind the gateway. Every failure first answers: did the request leave?
 //!
 //! Must not know keys, claims or routes. Read this file, then `fleet.rs` (what all workers know of an upstream),
-//! `balance.rs` (which server a request goes to) and `admission.rs` (how many at once); `server.rs` (one server, and
-//! this worker's connections to it), `connection.rs` (what is asked before a request's first byte is written),
-//! `failure.rs`, `progress.rs`, `connect.rs`, `body.rs`.
+//! `balance.rs` (which server a request goes to) and `admission.rs` (how many at once). Then `server.rs` (sending to one
+//! server), `pool.rs` (this worker's connections to it), `http1.rs` and `http2.rs` (one connection), `connection.rs`
+//! (what is asked before a request's first byte is written), `failure.rs` (what proves that nothing was processed),
+//! `connect.rs`, `tls.rs`, `progress.rs`, `body.rs`.
 
 mod admission;
 mod attend;
@@ -14,8 +15,11 @@ mod connection;
 mod failure;
 mod fleet;
 mod health;
+mod http1;
+mod http2;
 mod kind;
 mod place;
+mod pool;
 mod progress;
 mod queue;
 mod resolve;
@@ -23,17 +27,16 @@ mod server;
 #[cfg(test)]
 mod simulation;
 mod spare;
+mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Request, Response};
 
-use crate::config;
-
 use balance::Wish;
-pub use body::{Buffered, RequestBody, Trailers, with_trailers};
-pub use connect::{Connector, Trust, connect_once};
+pub use body::{AnswerBroken, Buffered, RequestBody, Trailers, with_trailers};
+pub use connect::connect_once;
 pub use failure::{Broken, NotSent, SendError};
 pub use fleet::Fleet;
 use kind::Kind;
@@ -42,6 +45,7 @@ use place::Place;
 pub use progress::{Licence, Progress};
 use server::Server;
 use spare::Spare;
+pub use tls::{BadTrust, Trust};
 
 /// One service, with this worker's connections to its servers.
 #[derive(Clone, Debug)]
@@ -69,7 +73,7 @@ pub struct BadAddress {
     name: String,
     authority: String,
     #[source]
-    source: http::uri::InvalidUri,
+    source: http::Error,
 }
 
 /// This worker's connections to one server. They are made anew when the server's name has lost an address: those
@@ -78,20 +82,19 @@ pub struct BadAddress {
 struct Connections {
     authority: Authority,
     is_named: bool,
-    trust: Trust,
     made: Mutex<(u64, Server)>,
 }
 
 impl Upstream {
     /// Makes the clients of one worker for the upstream that `fleet` is one of.
-    pub fn new(fleet: &Arc<Fleet>, trust: &Trust) -> Result<Self, BadAddress> {
+    pub fn new(fleet: &Arc<Fleet>) -> Result<Self, BadAddress> {
         let config = fleet.config();
-        let made =
-            authorities(config)?.into_iter().map(|authority| Connections::new(fleet, authority, trust));
+        let connections = config.servers.iter().map(|server| Connections::new(fleet, server));
+        let connections = connections.collect::<Result<_, _>>()?;
         let servers_tried = u32::try_from(config.failovers_max.min(config.servers.len())).unwrap_or(u32::MAX);
         Ok(Self {
             fleet: Arc::clone(fleet),
-            connections: made.collect(),
+            connections,
             base_path: config.base_path.clone(),
             timeouts: Timeouts {
                 connect: config
@@ -121,7 +124,8 @@ impl Upstream {
         progress: &Progress,
     ) -> Result<Response<AnswerBody>, SendError> {
         let kind = Kind::of(request.method(), request.uri().path());
-        if !self.base_path.is_empty() {
+        // RFC 9112 §3.2.4: an asterisk is the server as a whole, below no path.
+        if !self.base_path.is_empty() && request.uri().path() != "*" {
             *request.uri_mut() = self.below_base(request.uri().path_and_query())?;
         }
         let mut wish = Wish { is_guarded: progress.is_licensed(), tried: Vec::new() };
@@ -157,7 +161,8 @@ impl Upstream {
             return Err(SendError::NotSent(NotSent::Connect, "the upstream has no server".into()));
         };
         place.follow(progress);
-        match connections.server(&self.fleet).send(request, progress).await {
+        // Boxed: it is most of what a task under a claim holds.
+        match Box::pin(connections.server(&self.fleet).send(request, progress)).await {
             Ok(response) => {
                 // What a server refuses in a hurry says nothing of how it bears what it takes.
                 place.answered(!response.status().is_server_error());
@@ -184,32 +189,26 @@ impl Upstream {
 }
 
 impl Connections {
-    fn new(fleet: &Fleet, authority: Authority, trust: &Trust) -> Self {
-        let server = Server::new(fleet.config(), authority.clone(), trust, fleet.names());
+    fn new(fleet: &Fleet, server: &str) -> Result<Self, BadAddress> {
+        let bad =
+            |source| BadAddress { name: fleet.config().name.clone(), authority: server.to_owned(), source };
+        let authority: Authority = server.parse().map_err(|error| bad(http::Error::from(error)))?;
+        let server = Server::new(fleet, authority.clone()).map_err(bad)?;
         let made = Mutex::new((fleet.names().generation(), server));
         let is_named = attend::name_in(&authority).is_some();
-        Self { authority, is_named, trust: trust.clone(), made }
+        Ok(Self { authority, is_named, made })
     }
 
     fn server(&self, fleet: &Fleet) -> Server {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_named && made.0 != fleet.names().generation() {
-            let server = Server::new(fleet.config(), self.authority.clone(), &self.trust, fleet.names());
+        if self.is_named
+            && made.0 != fleet.names().generation()
+            && let Ok(server) = Server::new(fleet, self.authority.clone())
+        {
             *made = (fleet.names().generation(), server);
         }
         made.1.clone()
     }
-}
-
-fn authorities(config: &config::Upstream) -> Result<Vec<Authority>, BadAddress> {
-    let parsed = |authority: &String| {
-        authority.parse().map_err(|source| BadAddress {
-            name: config.name.clone(),
-            authority: authority.clone(),
-            source,
-        })
-    };
-    config.servers.iter().map(parsed).collect()
 }
 
 /// Whether a failure says something of the server, and not of the caller or of this gateway.
@@ -217,7 +216,7 @@ fn is_of_server(error: &SendError) -> bool {
     match error {
         SendError::NotSent(cause, _) => match cause {
             NotSent::Dns | NotSent::Connect | NotSent::ConnectTimeout | NotSent::Tls => true,
-            NotSent::ConnectionDead | NotSent::Overloaded => false,
+            NotSent::ConnectionDead | NotSent::Refused | NotSent::Overloaded => false,
         },
         SendError::Unknown(broken, _) => match broken {
             Broken::ConnectionLost | Broken::Malformed => true,

@@ -112,6 +112,13 @@ impl HeldBody {
     }
 }
 
+impl HeldBody {
+    /// Whether it lasts until its connection ends, which cannot be told from its being cut short (RFC 9112 §8).
+    pub fn is_close_delimited(&self) -> bool {
+        self.body.is_close_delimited()
+    }
+}
+
 impl Body for HeldBody {
     type Data = Bytes;
     type Error = <AnswerBody as Body>::Error;

@@ -1,161 +1,103 @@
-//! One server of an upstream, with this worker's connections to it.
+//! One server of an upstream: sending to it, and sending again what provably was not processed.
 //!
-//! Must not know that there are others (`mod.rs`). Read `connection.rs` for what is asked before a request's first byte
-//! is written, `failure.rs` for what a failure means.
+//! Must not know that there are other servers (`mod.rs`). Read `pool.rs` for the connections, `failure.rs` for what a
+//! failure means.
 
-use std::pin::pin;
+use std::sync::Arc;
 
-use http::header::{self, HeaderMap};
-use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::header;
+use http::uri::{Authority, Scheme};
 use http::{Request, Response};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::body::{AnswerBody, RequestBody};
-use super::connect::{Connector, Trust};
-use super::connection::Link;
-use super::failure::{Broken, NotSent, SendError, classify};
+use super::body::{AnswerBody, Buffered, RequestBody};
+use super::failure::{NotSent, SendError, Undelivered};
+use super::fleet::Fleet;
+use super::pool::{Channel, Lease, Pool};
 use super::progress::Progress;
-use super::resolve::Names;
-use crate::config;
+use crate::config::Protocol;
 
 /// How often a request goes to another connection because the one it was given had died while idle.
 const STALE_RETRIES_MAX: usize = 8;
 
+/// How often it is sent again because the server says that it did not process it.
+const REFUSED_RETRIES_MAX: usize = 2;
+
 /// One server, with this worker's connections to it.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
-    client: Client<Connector, RequestBody>,
+    pool: Arc<Pool>,
     scheme: Scheme,
     authority: Authority,
+    may_upgrade: bool,
 }
 
 impl Server {
     /// Makes the client of one worker for the server at `authority`.
-    pub(super) fn new(config: &config::Upstream, authority: Authority, trust: &Trust, names: &Names) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(config.idle_timeout)
-            .pool_max_idle_per_host(config.idle_connections_max)
-            // Resends only what hyper gives back as never started.
-            .retry_canceled_requests(true)
-            .set_host(true)
-            .build(Connector::new(config.connect_timeout, trust, names));
-        Self { client, scheme: if config.tls { Scheme::HTTPS } else { Scheme::HTTP }, authority }
+    pub(super) fn new(fleet: &Fleet, authority: Authority) -> Result<Self, http::Error> {
+        let config = fleet.config();
+        Ok(Self {
+            pool: Pool::new(config, &authority, fleet.trust(), fleet.names())?,
+            scheme: if config.tls { Scheme::HTTPS } else { Scheme::HTTP },
+            authority,
+            may_upgrade: config.protocol != Protocol::Http2,
+        })
     }
 
-    /// Sends a request whose target is a path, on a fresh connection if the one that was kept had died.
+    /// Sends a request whose target is a path, on another connection if the one that was kept had died.
     ///
-    /// Cancel safety: dropping the future closes the connection; the request may have left.
+    /// Cancel safety: dropping the future ends the exchange; the request may have left.
     pub(super) async fn send(
         &self,
         request: Request<RequestBody>,
         progress: &Progress,
     ) -> Result<Response<AnswerBody>, SendError> {
         let (parts, body) = request.into_parts();
-        let target = self.target(parts.uri.path_and_query())?;
-        let spare = body.replayable();
+        let spare = body.replayable().map(|body| (parts.clone(), body));
         let mut request = Request::from_parts(parts, body.watched_by(progress));
-        *request.uri_mut() = target;
-        let again = spare.as_ref().map(|_| Request::from_parts(head_of(&request), ()));
-        let mut result = self.send_once(request, progress).await;
-        let (Some(again), Some(spare)) = (again, spare) else { return result };
-        for _ in 0..STALE_RETRIES_MAX {
-            let is_dead = matches!(result, Err(SendError::NotSent(NotSent::ConnectionDead, _)));
-            if !is_dead || !progress.may_send() {
-                break;
+        let (mut stale, mut refused) = (0, 0);
+        loop {
+            let failed = match self.send_once(request, progress).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            match failed.error {
+                SendError::NotSent(NotSent::ConnectionDead, _) if stale < STALE_RETRIES_MAX => stale += 1,
+                SendError::NotSent(NotSent::Refused, _) if refused < REFUSED_RETRIES_MAX => refused += 1,
+                SendError::NotSent(..) | SendError::Unknown(..) => return Err(failed.error),
             }
-            let body = RequestBody::from(spare.clone()).watched_by(progress);
-            let request = Request::from_parts(head_of(&again), body);
-            result = self.send_once(request, progress).await;
+            if !progress.may_send() {
+                return Err(failed.error);
+            }
+            request = match (failed.request, &spare) {
+                (Some(unsent), _) => *unsent,
+                (None, Some((parts, body))) => {
+                    let body = RequestBody::from(Buffered::clone(body)).watched_by(progress);
+                    Request::from_parts(parts.clone(), body)
+                }
+                (None, None) => return Err(failed.error),
+            };
         }
-        result
     }
 
     async fn send_once(
         &self,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
         progress: &Progress,
-    ) -> Result<Response<AnswerBody>, SendError> {
-        let mut captured = capture_connection(&mut request);
-        let mut travelling = CutOnDrop(None);
-        let mut sending = pin!(self.client.request(request));
-        let sent = tokio::select! {
-            biased;
-            sent = &mut sending => sent,
-            link = connected(&mut captured) => {
-                if let Some(link) = link {
-                    link.request_begins(progress);
-                    travelling.0 = Some(link);
-                }
-                progress.connected();
-                sending.await
+    ) -> Result<Response<AnswerBody>, Undelivered> {
+        // RFC 9113 §8.6: HTTP/2 has no upgrades.
+        let http1_only = self.may_upgrade && request.headers().contains_key(header::UPGRADE);
+        match self.pool.channel(http1_only).await? {
+            Channel::Http1(connection) => {
+                let (response, connection) = connection.send(request, &self.authority, progress).await?;
+                let is_framed = response.headers().contains_key(header::CONTENT_LENGTH)
+                    || response.headers().contains_key(header::TRANSFER_ENCODING);
+                let lease = connection.map(|connection| Lease::new(connection, &self.pool));
+                Ok(response.map(|body| AnswerBody::over_http1(body, lease, is_framed)))
             }
-        };
-        travelling.0 = None;
-        match sent {
-            Ok(mut response) => {
-                if response.extensions().get().is_some_and(Link::proves_not_sent) {
-                    // What was read is a parting word of the dead connection, not the answer to a request
-                    // that was never written.
-                    return Err(SendError::NotSent(NotSent::ConnectionDead, "unsolicited answer".into()));
-                }
-                settle_framing(response.headers_mut())?;
-                Ok(response)
-            }
-            Err(error) => {
-                let link = captured.connection_metadata().as_ref().and_then(Link::of);
-                Err(classify(error, link.as_ref()))
+            Channel::Http2(ticket) => {
+                let response = ticket.send(request, &self.scheme, &self.authority, progress).await?;
+                Ok(response.map(AnswerBody::over_http2))
             }
         }
     }
-
-    fn target(&self, asked: Option<&PathAndQuery>) -> Result<Uri, SendError> {
-        let asked = asked.map_or("/", PathAndQuery::as_str);
-        let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
-        let uri = uri.path_and_query(asked);
-        uri.build().map_err(|error| SendError::NotSent(NotSent::Connect, error.into()))
-    }
-}
-
-fn head_of<B>(request: &Request<B>) -> http::request::Parts {
-    let mut copy = Request::new(());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    *copy.version_mut() = request.version();
-    copy.into_parts().0
-}
-
-/// Ends the connection of a request that is given up before its answer: hyper alone would keep it for as long as
-/// the peer neither reads nor closes.
-struct CutOnDrop(Option<Link>);
-
-impl Drop for CutOnDrop {
-    fn drop(&mut self) {
-        if let Some(link) = &self.0 {
-            link.cut();
-        }
-    }
-}
-
-/// Waits until a request is given its connection.
-async fn connected(captured: &mut CaptureConnection) -> Option<Link> {
-    captured.wait_for_connection_metadata().await.as_ref().and_then(Link::of)
-}
-
-/// RFC 9112 §6.3: a transfer coding takes the place of a length, which must not go any further. A coding
-/// that nobody here undoes would be lost together with its field.
-fn settle_framing(fields: &mut HeaderMap) -> Result<(), SendError> {
-    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else { return Ok(()) };
-    if codings.next().is_some() || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
-        return Err(SendError::Unknown(
-            Broken::Malformed,
-            "its transfer coding is not exactly \"chunked\"".into(),
-        ));
-    }
-    fields.remove(header::CONTENT_LENGTH);
-    Ok(())
 }

@@ -3,12 +3,13 @@
 //! A body in memory is copied. One that streams is lent: it can be had back as long as nothing was asked of it.
 
 use http::Request;
+use http::request::Parts;
 
 use super::body::{Buffered, Loan, RequestBody};
 
 /// What is kept of a request.
 pub(super) struct Spare {
-    head: Request<()>,
+    head: Parts,
     body: SpareBody,
 }
 
@@ -19,12 +20,8 @@ enum SpareBody {
 
 /// The request, and what is kept of it.
 pub(super) fn kept(request: Request<RequestBody>) -> (Request<RequestBody>, Option<Spare>) {
-    let mut head = Request::new(());
-    *head.method_mut() = request.method().clone();
-    *head.uri_mut() = request.uri().clone();
-    *head.headers_mut() = request.headers().clone();
-    *head.version_mut() = request.version();
     let (parts, body) = request.into_parts();
+    let head = parts.clone();
     let (body, spare) = if let Some(copy) = body.replayable() {
         (body, SpareBody::Copy(copy))
     } else {
@@ -41,6 +38,6 @@ impl Spare {
             SpareBody::Copy(copy) => copy.into(),
             SpareBody::Lent(loan) => loan.back()?,
         };
-        Some(self.head.map(|()| body))
+        Some(Request::from_parts(self.head, body))
     }
 }

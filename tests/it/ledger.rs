@@ -178,6 +178,7 @@ fn question(fingerprint: u8, on_unknown: OnUnknown) -> Question {
         key: StorageKey::from_bytes([9; 32]),
         asked: Asked {
             fingerprint: Fingerprint::from_bytes([fingerprint; 32]),
+            earlier: None,
             on_unknown,
             route: "/payments".into(),
         },
@@ -186,6 +187,7 @@ fn question(fingerprint: u8, on_unknown: OnUnknown) -> Question {
             claim_keep_for: 10_000 * SECOND,
             commit_timeout: 5 * SECOND,
         },
+        earlier: None,
     }
 }
 

@@ -25,6 +25,7 @@ mod postgres_application;
 mod postgres_durability;
 mod postgres_store;
 mod postgres_tls;
+mod raw_bytes;
 mod records;
 mod redis_failovers;
 mod redis_faults;
@@ -33,6 +34,9 @@ mod redis_topology;
 mod road;
 mod sealed;
 mod servers;
+#[path = "../smuggling/mod.rs"]
+mod smuggling;
 mod spellings;
+mod twofold;
 mod upstream;
 mod upstreams;

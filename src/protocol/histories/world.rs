@@ -165,6 +165,7 @@ impl Asks {
     pub(super) fn asked(self) -> Asked {
         Asked {
             fingerprint: Fingerprint::from_bytes([self.fingerprint; 32]),
+            earlier: None,
             on_unknown: self.on_unknown,
             route: String::new(),
         }

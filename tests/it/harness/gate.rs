@@ -22,13 +22,13 @@ impl Gate {
         bell.notify_all();
     }
 
-    pub(super) fn latch(&self) -> Latch {
+    pub(crate) fn latch(&self) -> Latch {
         self.0.clone()
     }
 }
 
 impl Latch {
-    pub(super) fn wait(&self) {
+    pub(crate) fn wait(&self) {
         let (is_open, bell) = &*self.0;
         drop(bell.wait_timeout_while(is_open.lock().unwrap(), PATIENCE, |is_open| !*is_open).unwrap());
     }

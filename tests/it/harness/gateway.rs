@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -10,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use tempfile::TempDir;
 
 use super::client::{Ask, Client, get};
+use super::manager::Manager;
 use super::until;
 use super::upstream::Upstream;
 use super::wire::Answer;
@@ -155,6 +157,33 @@ impl GatewayPlan {
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     }
 
+    /// Starts it as a service manager does, and waits until it is ready. `listener` is passed to it, if there is one.
+    pub(crate) fn start_under(&self, manager: &Manager, listener: Option<&TcpListener>) -> Gateway {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("onceway.toml");
+        std::fs::write(&file, self.text()).unwrap();
+        // The shell gives its process to the gateway, so that LISTEN_PID is right.
+        let script = match listener {
+            Some(_) => "LISTEN_PID=$$ exec \"$@\" 3<&0 </dev/null",
+            None => "exec \"$@\"",
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_onceway"), "serve", "--config"]).arg(&file);
+        command.envs(manager.environment());
+        match listener {
+            Some(listener) => {
+                command.env("LISTEN_FDS", "1").stdin(OwnedFd::from(listener.try_clone().unwrap()));
+            }
+            None => {
+                command.stdin(Stdio::null());
+            }
+        }
+        let mut gateway = running(command, dir);
+        gateway.listen = gateway.told_address(" listen=");
+        gateway.admin = gateway.told_address(" admin=");
+        gateway
+    }
+
     /// Starts it with its upstream and store on the command line, where it guards every path.
     pub(crate) fn start_without_file(&self) -> Gateway {
         let arguments =
@@ -238,6 +267,13 @@ impl Gateway {
         Client::connect(self.admin).send(&get("/readyz")).read()
     }
 
+    /// The most memory that it has held so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
     /// Everything that was logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
@@ -264,11 +300,6 @@ impl Gateway {
         self.signal("HUP");
         until("the file is taken or refused", || (count(TAKEN), count(REFUSED)) != before);
         count(TAKEN) > before.0
-    }
-
-    /// Where it runs.
-    pub(crate) fn dir(&self) -> &std::path::Path {
-        self.dir.path()
     }
 
     /// Stops it in its tracks; its sockets stay open. [`Gateway::signal`] with `CONT` lets it go on.

@@ -5,18 +5,24 @@
 //! bytes between them). Everything here has a deadline, so that a gateway that hangs fails a test.
 
 mod client;
+mod frames;
 mod gate;
 mod gateway;
+mod manager;
 mod places;
+mod service;
 mod upstream;
 mod wire;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Ask, Client, ask, get, post};
+pub(crate) use frames::{CANCEL, FrameServer, Frames, HEADERS, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM};
 pub(crate) use gate::Gate;
 pub(crate) use gateway::{Gateway, GatewayPlan};
+pub(crate) use manager::Manager;
 pub(crate) use places::{Babel, Unlistened, Unresponsive};
+pub(crate) use service::{Service, read_up_to};
 pub(crate) use upstream::{Reply, Upstream};
 pub(crate) use wire::Answer;
 

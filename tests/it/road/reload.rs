@@ -173,3 +173,50 @@ fn reloads_under_load_fail_no_request_and_run_nothing_twice() {
     assert!(asked > RELOADS);
     assert_eq!(upstream.executions(), asked);
 }
+
+/// The way in which keys are made changes from the credential to the account.
+fn by_account(plan: &GatewayPlan) -> GatewayPlan {
+    plan.clone()
+        .policy("scope = [\"header:X-Account\"]")
+        .policy("fingerprint_body = \"json\"")
+        .policy("previous = { scope = [\"header:Authorization\"], fingerprint_body = \"bytes\" }")
+}
+
+#[test]
+fn outstanding_keys_replay_after_a_reload_that_makes_them_in_another_way_and_gives_the_old_one() {
+    let upstream = Upstream::of_payments();
+    let plan = GatewayPlan::before(&upstream);
+    let gateway = plan.start();
+    let ask = |key: &str| post("/payments").key(key).caller("Bearer one").header("X-Account", "7");
+    assert_eq!(gateway.ask(&ask("before")).text(), "payment 1");
+    assert!(gateway.reload(&by_account(&plan)), "{}", gateway.log());
+    assert_eq!(gateway.ask(&ask("before")).word().as_deref(), Some("replayed"));
+    assert_eq!(gateway.ask(&ask("during")).text(), "payment 2");
+    let rotated = ask("during").without_header("Authorization").caller("Bearer two");
+    assert_eq!(gateway.ask(&rotated).text(), "payment 2");
+    assert_eq!(gateway.ask(&ask("before").body("another")).problem(), (422, "key-reused".into()));
+    assert_eq!(upstream.executions(), 2);
+}
+
+#[test]
+fn previous_cannot_be_dropped_while_records_from_before_it_may_last() {
+    let upstream = Upstream::of_payments();
+    let plan = GatewayPlan::before(&upstream);
+    let gateway = by_account(&plan).start();
+    let after = plan.policy("scope = [\"header:X-Account\"]").policy("fingerprint_body = \"json\"");
+    assert!(!gateway.reload(&after));
+    assert!(gateway.log().contains("previous must stand for"), "{}", gateway.log());
+}
+
+#[test]
+fn a_key_is_found_where_it_stood_before() {
+    let upstream = Upstream::of_payments();
+    let plan = GatewayPlan::before(&upstream).policy("key = \"required\"");
+    let old = plan.clone().policy("key_from = [\"header:X-Request-Id\"]");
+    let gateway = old.start();
+    let ask = post("/payments").header("X-Request-Id", "k");
+    assert_eq!(gateway.ask(&ask).text(), "payment 1");
+    assert!(gateway.reload(&plan.policy("previous = { key_from = [\"header:X-Request-Id\"] }")));
+    assert_eq!(gateway.ask(&ask).word().as_deref(), Some("replayed"));
+    assert_eq!(gateway.ask(&post("/payments")).problem(), (400, "key-missing".into()));
+}

@@ -1,0 +1,57 @@
+//! What the listeners of all workers share: how TLS is spoken now, how many connections there are, and what has been
+//! logged of those that were turned away.
+//!
+//! Must not know what is served. Read `connection.rs` after.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use super::limits::{Alarm, Limits};
+use super::tls::{Acceptor, BadTls};
+use crate::config::Server;
+
+/// What the listeners of all workers share. A reload has it speak TLS by another configuration.
+#[derive(Debug, Default)]
+pub struct Reception {
+    tls: ArcSwapOption<Acceptor>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) alarms: Alarms,
+}
+
+/// One alarm for each kind of event that an attacker could fill the log with.
+#[derive(Debug, Default)]
+pub(super) struct Alarms {
+    pub(super) all_taken: Alarm,
+    pub(super) peer_has_all: Alarm,
+    pub(super) not_accepted: Alarm,
+    pub(super) no_proxy_header: Alarm,
+    pub(super) not_trusted: Alarm,
+    pub(super) no_handshake: Alarm,
+    pub(super) misbehaved: Alarm,
+}
+
+impl Reception {
+    /// A reception that speaks TLS, if it does, by these settings.
+    ///
+    /// Errors: the certificates cannot be used.
+    pub fn of(settings: &Server) -> Result<Self, BadTls> {
+        let reception = Self::default();
+        reception.show(Acceptor::of(settings)?);
+        Ok(reception)
+    }
+
+    /// From now on new connections speak TLS by `acceptor`, or not at all. Where it asks for the same as the one
+    /// before, that one stays, with the sessions that callers may resume.
+    pub fn show(&self, acceptor: Option<Acceptor>) {
+        let is_as_before = self.tls.load().as_deref() == acceptor.as_ref();
+        if !is_as_before {
+            self.tls.store(acceptor.map(Arc::new));
+        }
+    }
+
+    /// How TLS is spoken now.
+    pub(super) fn tls(&self) -> Option<Arc<Acceptor>> {
+        self.tls.load_full()
+    }
+}
