@@ -134,7 +134,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("toml", &["src/config/"]),
-    ("tower_service", &["src/upstream/connect.rs"]),
+    ("tower_service", &["src/upstream/connect.rs", "src/upstream/resolve.rs"]),
     (
         "tracing",
         &[
@@ -145,6 +145,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "src/server/",
             "src/store/",
             "src/telemetry/",
+            "src/upstream/",
         ],
     ),
     ("tracing_appender", &["src/telemetry/log.rs"]),
