@@ -167,6 +167,9 @@ const RECOGNISES_STATUS: &[(&str, &str)] = &[
     ("src/proxy/upgrade.rs", "SWITCHING_PROTOCOLS"),
     ("src/proxy/execute.rs", "SWITCHING_PROTOCOLS"),
     ("src/server/http1.rs", "SWITCHING_PROTOCOLS"),
+    ("src/upstream/http1.rs", "NO_CONTENT"),
+    ("src/upstream/http1.rs", "SWITCHING_PROTOCOLS"),
+    ("src/upstream/http2/exchange.rs", "NO_CONTENT"),
     ("src/cli/demo", ""),
 ];
 
