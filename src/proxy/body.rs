@@ -60,7 +60,7 @@ pub(super) async fn receive(mut incoming: Paced, max: u64, room: Room<'_>) -> Re
     let mut more: Option<BytesMut> = None;
     let mut trailers = None;
     let mut share = room.budget.share();
-    room.take(&mut share, 0)?;
+    room.take(&mut share, 0).map_err(NotReceived::Rejected)?;
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| broken_off(error.as_ref()))?;
         match frame.into_data() {
@@ -71,7 +71,7 @@ pub(super) async fn receive(mut incoming: Paced, max: u64, room: Room<'_>) -> Re
                     None => more = Some(joined(&first, &data)),
                 }
                 let size = more.as_ref().map_or(first.len(), BytesMut::len);
-                room.take(&mut share, size)?;
+                room.take(&mut share, size).map_err(NotReceived::Rejected)?;
                 if u64::try_from(size).unwrap_or(u64::MAX) > max {
                     let prefix = more.map_or(first, BytesMut::freeze);
                     return Err(NotReceived::TooLarge { prefix, rest: incoming });
@@ -85,10 +85,10 @@ pub(super) async fn receive(mut incoming: Paced, max: u64, room: Room<'_>) -> Re
 }
 
 impl Room<'_> {
-    fn take(&self, share: &mut Share, size: usize) -> Result<(), NotReceived> {
+    fn take(&self, share: &mut Share, size: usize) -> Result<(), Rejection> {
         share.grow_to(size, self.max).map_err(|Exhausted| {
             self.budget.tell_refusal("bytes of bodies held whole", self.max);
-            NotReceived::Rejected(Rejection::Overloaded)
+            Rejection::Overloaded
         })
     }
 }
