@@ -26,13 +26,13 @@ use std::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::clock;
-use crate::config::{self, Config, risks};
+use crate::config::{Config, risks};
 use crate::ledger::{self, Ledger};
 use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
 use crate::proxy::{Router, Settings, Shared};
 use crate::server::{self, BadTls, Reception, Stop};
-use crate::upstream::{BadAddress, BadTrust, Trust, Upstream};
+use crate::upstream::{BadAddress, BadTrust, Fleet, Upstream};
 
 use backing::Backing;
 pub use backing::{OpenError, open_transfer};
@@ -56,6 +56,7 @@ pub struct Running {
     stop: Stop,
     chores: TaskTracker,
     workers: Vec<Worker>,
+    upstreams: Upstreams,
     /// Since when keys and fingerprints are made as they are now.
     derives_since: Instant,
 }
@@ -139,7 +140,8 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         None => bind(config.server.listen)?,
     };
     let admin = Operators::serve(&config, sockets.admin)?;
-    let upstreams = Upstreams::prepare(&config)?;
+    let upstreams = Upstreams::of(&config, &Upstreams::default())?;
+    upstreams.connect()?;
     let backing = Backing::open(&config.store).await?;
     let store = backing.handle()?;
     let ledger =
@@ -161,6 +163,7 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         stop: Stop::default(),
         chores: TaskTracker::new(),
         workers: Vec::new(),
+        upstreams: Upstreams::default(),
         derives_since: clock::monotonic(),
     };
     running.chores.spawn({
@@ -182,6 +185,7 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         let (stopping, backing, config) = (running.stop.connections.clone(), backing.clone(), config.clone());
         async move { stopping.run_until_cancelled(backing.keep_backups(&config.store)).await }
     });
+    running.attend(&upstreams);
     for number in 0..config.server.threads {
         running.workers.push(worker::spawn(number, &running, &listener, &backing, &upstreams)?);
     }
@@ -199,6 +203,17 @@ impl Running {
     /// The address that operators connect to.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.address
+    }
+
+    /// Goes on with these upstreams: those that are new are looked after from now on; those that are gone end with
+    /// their last request.
+    fn attend(&mut self, upstreams: &Upstreams) {
+        let is_held = |fleet: &Arc<Fleet>| self.upstreams.fleets.iter().any(|held| Arc::ptr_eq(held, fleet));
+        for fleet in upstreams.fleets.iter().filter(|fleet| !is_held(fleet)) {
+            let (stopping, fleet) = (self.stop.connections.clone(), Arc::clone(fleet));
+            self.chores.spawn(async move { stopping.run_until_cancelled(fleet.attend()).await });
+        }
+        self.upstreams = upstreams.clone();
     }
 
     /// Says what is protected, where, and on which store.
@@ -226,31 +241,23 @@ impl Running {
 }
 
 /// What workers need to make their connections.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Upstreams {
-    /// In the order of the configuration.
-    trusts: Arc<[Trust]>,
+    /// What all workers know of each, in the order of the configuration.
+    fleets: Arc<[Arc<Fleet>]>,
 }
 
 impl Upstreams {
-    /// Reads the certificates once, and makes sure that every worker will be able to make its clients.
-    fn prepare(config: &Config) -> Result<Self, GatewayError> {
-        let upstreams = Self::trusting(config)?;
-        upstreams.connect(config)?;
-        Ok(upstreams)
+    /// Reads the certificates once. What is known of an upstream that is among `held`, and is as it was, stays known.
+    fn of(config: &Config, held: &Self) -> Result<Self, BadTrust> {
+        let kept = |config| held.fleets.iter().find(|fleet| fleet.config() == config).map(Arc::clone);
+        let fleet = |config| kept(config).map_or_else(|| Fleet::of(config), Ok);
+        Ok(Self { fleets: config.upstreams.iter().map(fleet).collect::<Result<_, _>>()? })
     }
 
-    fn trusting(config: &Config) -> Result<Self, BadTrust> {
-        Ok(Self { trusts: config.upstreams.iter().map(Trust::of).collect::<Result<_, _>>()? })
-    }
-
-    fn connect(&self, config: &Config) -> Result<Vec<Upstream>, BadAddress> {
-        self.of(config).map(|(upstream, trust)| Upstream::new(upstream, trust)).collect()
-    }
-
-    /// Each upstream of the configuration, and how it is trusted.
-    fn of<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = (&'a config::Upstream, &'a Trust)> {
-        config.upstreams.iter().zip(&*self.trusts)
+    /// The clients of one worker. Made before there is one, they show that every worker will be able to.
+    fn connect(&self) -> Result<Vec<Upstream>, BadAddress> {
+        self.fleets.iter().map(Upstream::new).collect()
     }
 }
 

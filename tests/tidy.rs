@@ -134,7 +134,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("toml", &["src/config/"]),
-    ("tower_service", &["src/upstream/connect.rs"]),
+    ("tower_service", &["src/upstream/connect.rs", "src/upstream/resolve.rs"]),
     (
         "tracing",
         &[
@@ -145,6 +145,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "src/server/",
             "src/store/",
             "src/telemetry/",
+            "src/upstream/",
         ],
     ),
     ("tracing_appender", &["src/telemetry/log.rs"]),
@@ -166,6 +167,9 @@ const RECOGNISES_STATUS: &[(&str, &str)] = &[
     ("src/proxy/upgrade.rs", "SWITCHING_PROTOCOLS"),
     ("src/proxy/execute.rs", "SWITCHING_PROTOCOLS"),
     ("src/server/http1.rs", "SWITCHING_PROTOCOLS"),
+    ("src/upstream/http1.rs", "NO_CONTENT"),
+    ("src/upstream/http1.rs", "SWITCHING_PROTOCOLS"),
+    ("src/upstream/http2/exchange.rs", "NO_CONTENT"),
     ("src/cli/demo", ""),
 ];
 

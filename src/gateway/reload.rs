@@ -66,8 +66,8 @@ impl Running {
         // A file system may hang, many routes take their time, and the store's heartbeat goes by this runtime.
         let reading = tokio::task::spawn_blocking(move || read(&file, &old, stood));
         let (config, losses) = reading.await.map_err(NotReloaded::Panicked)??;
-        let upstreams = Upstreams::trusting(&config)?;
-        upstreams.connect(&config)?;
+        let upstreams = Upstreams::of(&config, &self.upstreams)?;
+        upstreams.connect()?;
         let acceptor = Acceptor::of(&config.server)?;
         let settings = Arc::new(settings(&config));
         let config = Arc::new(config);
@@ -79,6 +79,7 @@ impl Running {
             }
         }
         self.reception.show(acceptor);
+        self.attend(&upstreams);
         if !continuity::is_alike(&self.config, &config) {
             self.derives_since = now;
         }

@@ -70,7 +70,7 @@ pub(super) fn spawn(
     let counted = turns.clone();
     let work = async move {
         let store = backing.handle().map_err(io::Error::other)?;
-        let clients = upstreams.connect(&config).map_err(io::Error::other)?;
+        let clients = upstreams.connect().map_err(io::Error::other)?;
         let entrance = Entrance::to(Proxy::new(shared, settings, ledger.over(store), clients));
         tokio::select! {
             served = server::serve(listener, entrance.clone(), reception, &stop) => served,
@@ -116,9 +116,9 @@ fn kept_or_made(
     upstreams: &Upstreams,
 ) -> Result<Vec<Upstream>, BadAddress> {
     let kept = |config| old.upstreams.iter().zip(held).find(|(known, _)| *known == config);
-    let kept_or_made = |(config, trust)| match kept(config) {
+    let kept_or_made = |(config, fleet)| match kept(config) {
         Some((_, upstream)) => Ok(upstream.clone()),
-        None => Upstream::new(config, trust),
+        None => Upstream::new(fleet),
     };
-    upstreams.of(new).map(kept_or_made).collect()
+    new.upstreams.iter().zip(&*upstreams.fleets).map(kept_or_made).collect()
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::aside::Aside;
+use super::budget::Share;
 use crate::upstream::{AnswerBody, Buffered, Trailers, with_trailers};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -22,6 +23,8 @@ pub struct AnswerStream {
     source: Source,
     /// Held until the body has been delivered or dropped, so that a drain waits for it.
     exchange: Option<TaskTrackerToken>,
+    /// What it takes of the gateway's budgets, given back at the same time.
+    shares: Option<[Share; 2]>,
     /// Takes trailers, announced or not.
     aside: Option<Aside>,
     ending: Ending,
@@ -79,15 +82,23 @@ impl AnswerStream {
         Self { aside, ..self }
     }
 
-    /// Keeps the exchange open until the body is delivered.
-    pub(super) fn holding(self, exchange: TaskTrackerToken) -> Self {
-        Self { exchange: Some(exchange), ..self }
+    /// Keeps the exchange open, and what it takes, until the body is delivered.
+    pub(super) fn holding(self, exchange: TaskTrackerToken, shares: [Share; 2]) -> Self {
+        Self { exchange: Some(exchange), shares: Some(shares), ..self }
+    }
+
+    /// The bytes that it holds in memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        match &self.source {
+            Source::Buffered(body) => body.data().len(),
+            Source::Passing(..) | Source::Pumped(_) => 0,
+        }
     }
 }
 
 impl From<Source> for AnswerStream {
     fn from(source: Source) -> Self {
-        Self { source, exchange: None, aside: None, ending: Ending::None }
+        Self { source, exchange: None, shares: None, aside: None, ending: Ending::None }
     }
 }
 
@@ -125,7 +136,7 @@ impl Body for AnswerStream {
                 && let Some(aside) = &self.aside
             {
                 std::task::ready!(aside.poll_end_with(trailers, cx));
-                self.exchange = None;
+                (self.exchange, self.shares) = (None, None);
                 return Poll::Ready(None);
             }
             let frame = std::task::ready!(self.poll_source(cx));
@@ -137,7 +148,7 @@ impl Body for AnswerStream {
                 },
                 (None, Ending::Known(trailers)) => self.ending = Ending::Due(trailers),
                 (None, Ending::None | Ending::Due(_)) => {
-                    self.exchange = None;
+                    (self.exchange, self.shares) = (None, None);
                     return Poll::Ready(None);
                 }
                 (frame @ Some(_), _) => return Poll::Ready(frame),

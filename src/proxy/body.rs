@@ -2,11 +2,14 @@
 //!
 //! Must not know claims. `canonical.rs` compares JSON bodies; `answer.rs` carries answers the other way.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
+use super::budget::{Budget, Exhausted, Share};
 use super::pace::{Paced, TooSlow};
 use super::respond::Rejection;
 use super::trailers;
@@ -17,6 +20,8 @@ use crate::upstream::{Buffered, RequestBody};
 pub(super) struct WholeBody {
     pub(super) data: Bytes,
     pub(super) trailers: Option<HeaderMap>,
+    /// What it takes of the gateway's budget.
+    pub(super) _room: Option<Arc<Share>>,
 }
 
 impl WholeBody {
@@ -37,8 +42,16 @@ pub(super) enum NotReceived {
     CallerGone,
 }
 
+/// Where a body finds room.
+#[derive(Clone, Copy)]
+pub(super) struct Room<'a> {
+    pub(super) budget: &'a Arc<Budget>,
+    /// Bytes in use at which there is none.
+    pub(super) max: usize,
+}
+
 /// Receives a body of at most `max` bytes. Nothing has been claimed or forwarded yet.
-pub(super) async fn receive(mut incoming: Paced, max: u64) -> Result<WholeBody, NotReceived> {
+pub(super) async fn receive(mut incoming: Paced, max: u64, room: Room<'_>) -> Result<WholeBody, NotReceived> {
     // Refused before it is read, so that no "100 Continue" invites it.
     if incoming.size_hint().lower() > max {
         return Err(NotReceived::TooLarge { prefix: Bytes::new(), rest: incoming });
@@ -46,6 +59,8 @@ pub(super) async fn receive(mut incoming: Paced, max: u64) -> Result<WholeBody, 
     let mut first = Bytes::new();
     let mut more: Option<BytesMut> = None;
     let mut trailers = None;
+    let mut share = room.budget.share();
+    room.take(&mut share, 0).map_err(NotReceived::Rejected)?;
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| broken_off(error.as_ref()))?;
         match frame.into_data() {
@@ -56,6 +71,7 @@ pub(super) async fn receive(mut incoming: Paced, max: u64) -> Result<WholeBody, 
                     None => more = Some(joined(&first, &data)),
                 }
                 let size = more.as_ref().map_or(first.len(), BytesMut::len);
+                room.take(&mut share, size).map_err(NotReceived::Rejected)?;
                 if u64::try_from(size).unwrap_or(u64::MAX) > max {
                     let prefix = more.map_or(first, BytesMut::freeze);
                     return Err(NotReceived::TooLarge { prefix, rest: incoming });
@@ -64,7 +80,17 @@ pub(super) async fn receive(mut incoming: Paced, max: u64) -> Result<WholeBody, 
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    Ok(WholeBody { data: more.map_or(first, BytesMut::freeze), trailers })
+    let data = more.map_or(first, BytesMut::freeze);
+    Ok(WholeBody { data, trailers, _room: Some(Arc::new(share)) })
+}
+
+impl Room<'_> {
+    fn take(&self, share: &mut Share, size: usize) -> Result<(), Rejection> {
+        share.grow_to(size, self.max).map_err(|Exhausted| {
+            self.budget.tell_refusal("bytes of bodies held whole", self.max);
+            Rejection::Overloaded
+        })
+    }
 }
 
 fn joined(first: &[u8], next: &[u8]) -> BytesMut {

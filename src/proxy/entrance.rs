@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Proxy;
+use super::budget::Budget;
 use super::route::Router;
 use crate::config::{Route, Server};
 use crate::protocol::scope::HashKey;
@@ -44,6 +45,10 @@ pub struct Shared {
     pub newcomers: TaskTracker,
     /// Every exchange under way: from the head of its request to the end of its answer and its record.
     pub exchanges: TaskTracker,
+    /// Requests under way.
+    pub in_flight: Arc<Budget>,
+    /// Bytes of bodies held whole.
+    pub buffered: Arc<Budget>,
     /// Cancelled when the drain's time is up: forwards still under way become unknown outcomes.
     pub out_of_time: CancellationToken,
 }

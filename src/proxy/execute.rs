@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::Proxy;
 use super::answer::{AnswerStream, Piece};
 use super::body::WholeBody;
+use super::budget::Share;
 use super::caller::Caller;
 use super::headers;
 use super::pass::{frame_anew, log_failure_of};
@@ -35,6 +36,9 @@ use crate::upstream::{
 
 /// Bodies shorter than this are copied out of the buffer they were read into.
 const COPIED_BELOW: usize = 64 * 1024;
+
+/// How many times the budget for bodies answers may take: they have been executed, and are not to be lost.
+const EXCESS_MAX: usize = 2;
 
 /// A request ready to be forwarded under a claim.
 pub(super) struct Forward {
@@ -115,7 +119,9 @@ impl Forward {
         }
         let began = clock::monotonic();
         let progress = Progress::licensed_by(Box::new(claim.licence()));
-        let exchange = self.exchange(&progress);
+        // Given back when the outcome is settled and told.
+        let mut room = self.proxy.shared.buffered.share();
+        let exchange = self.exchange(&progress, &mut room);
         tokio::pin!(exchange);
         let lost_to = tokio::select! {
             received = &mut exchange => {
@@ -150,10 +156,11 @@ impl Forward {
     }
 
     /// One exchange with the upstream, up to the point where its outcome is known or its body streams.
-    async fn exchange(&self, progress: &Progress) -> Result<Received, Lost> {
+    async fn exchange(&self, progress: &Progress, room: &mut Share) -> Result<Received, Lost> {
         let response =
             self.upstream.send(self.request_to_upstream(), progress).await.map_err(Lost::Sending)?;
-        receive(response, &self.route.policy).await
+        let bytes_max = self.proxy.settings.server.buffered_bytes_max.saturating_mul(EXCESS_MAX);
+        receive(response, &self.route.policy, room, bytes_max).await
     }
 
     fn request_to_upstream(&self) -> Request<RequestBody> {
@@ -278,7 +285,12 @@ async fn settle_at_head(claim: Claim, status: u16, meaning: StatusMeaning) -> Wo
 }
 
 /// Receives an answer: whole if it is within bounds, else up to the point where that is known.
-async fn receive(response: Response<AnswerBody>, policy: &Policy) -> Result<Received, Lost> {
+async fn receive(
+    response: Response<AnswerBody>,
+    policy: &Policy,
+    room: &mut Share,
+    bytes_max: usize,
+) -> Result<Received, Lost> {
     if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Received::Switched);
     }
@@ -305,7 +317,8 @@ async fn receive(response: Response<AnswerBody>, policy: &Policy) -> Result<Rece
                 }
             }
         }
-        if size > policy.response_body_max {
+        let bytes = usize::try_from(size).unwrap_or(usize::MAX);
+        if size > policy.response_body_max || room.grow_to(bytes, bytes_max).is_err() {
             return Ok(Received::Streaming { head, length, meaning, prefix: pieces, body, trailers: rule });
         }
     }

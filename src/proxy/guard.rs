@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::Proxy;
 use super::admit::{self, Keys};
 use super::answer::AnswerStream;
-use super::body::{self, NotReceived, WholeBody};
+use super::body::{self, NotReceived, Room, WholeBody};
 use super::caller::Caller;
 use super::execute::{Answer, Forward};
 use super::pace::Paced;
@@ -60,7 +60,7 @@ impl Proxy {
             return self.pass_marked(upstream, request, caller, Word::None, line).await;
         }
         let (parts, incoming) = request.into_parts();
-        let body = match body::receive(incoming, policy.request_body_max).await {
+        let body = match body::receive(incoming, policy.request_body_max, self.room()).await {
             Ok(body) => body,
             Err(NotReceived::TooLarge { prefix, rest }) => {
                 let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
@@ -87,6 +87,10 @@ impl Proxy {
         line.operates_on(question.key);
         let request = Arc::new(Request::from_parts(parts, body));
         self.ask_until_answered(route, Arc::new(question), request, caller, line).await
+    }
+
+    fn room(&self) -> Room<'_> {
+        Room { budget: &self.shared.buffered, max: self.settings.server.buffered_bytes_max }
     }
 
     /// Refuses a request, or, on a route that only observes, notes what it would have been told.

@@ -13,6 +13,7 @@ mod admit;
 mod answer;
 mod aside;
 mod body;
+mod budget;
 mod caller;
 mod canonical;
 mod doubt;
@@ -125,7 +126,14 @@ impl Proxy {
         if let Some(aside) = &aside {
             aside.begin(&request);
         }
+        let max = self.settings.server.in_flight_max;
+        let mut in_flight = self.shared.in_flight.share();
+        let has_room = in_flight.grow_to(1, max).is_ok();
         let answer = match doubt {
+            _ if !has_room => {
+                self.shared.in_flight.tell_refusal("requests at once", max);
+                Err(Rejection::Overloaded)
+            }
             Some(doubt) => Err(self.what_is_wrong(request, doubt, caller, &mut line)),
             None => self.take(request, caller, &mut line).await,
         };
@@ -156,7 +164,9 @@ impl Proxy {
         // A body of a length that was told has no chunks, and so no trailers.
         let is_chunked = !response.headers().contains_key(header::CONTENT_LENGTH);
         let beside = aside.filter(|_| takes_trailers && is_chunked);
-        response.map(|body| body.holding(exchange).ending_with_trailers(beside))
+        let mut held = self.shared.buffered.share();
+        held.grow_anyway(response.body().held_bytes());
+        response.map(|body| body.holding(exchange, [in_flight, held]).ending_with_trailers(beside))
     }
 
     async fn take(

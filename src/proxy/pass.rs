@@ -20,7 +20,7 @@ use super::upgrade::{self, Agreed, Offer, Unasked};
 use super::{Proxy, Word, headers, trailers};
 use crate::clock;
 use crate::telemetry::access::AccessLine;
-use crate::upstream::{AnswerBody, Broken, Buffered, Progress, RequestBody, SendError, Upstream};
+use crate::upstream::{AnswerBody, Broken, Buffered, NotSent, Progress, RequestBody, SendError, Upstream};
 
 impl Proxy {
     /// Passes a request through.
@@ -166,8 +166,11 @@ pub(super) fn log_failure(error: &SendError, line: &AccessLine) {
     log_failure_of(error, line.request_id());
 }
 
-/// Logs why the request of this id failed at the upstream.
+/// Logs why the request of this id failed at the upstream. Those that found no room are told together.
 pub(super) fn log_failure_of(error: &SendError, request_id: &str) {
+    if matches!(error, SendError::NotSent(NotSent::Overloaded, _)) {
+        return;
+    }
     let error: &dyn std::error::Error = error;
     tracing::warn!(error, request_id, "the upstream did not answer");
 }

@@ -4,11 +4,12 @@
 //! more. Must not know routes. `readings/rules.rs` has the rules one by one, `docs/paths.md` the servers that
 //! take them; read `route.rs` after.
 
+mod escapes;
 mod rules;
 
 use std::collections::BTreeSet;
 
-pub(super) use rules::{decoded, hex_in_upper_case};
+pub(super) use escapes::{decoded, hex_in_upper_case};
 
 /// Readings of one path, and their bytes together. A path with more reads in too many ways to be told.
 const READINGS_MAX: usize = 256;

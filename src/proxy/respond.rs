@@ -120,6 +120,8 @@ pub enum Rejection {
     PassTimedOut,
     /// The store is out of reach.
     StoreUnavailable,
+    /// More requests, or bodies, at once than the gateway takes.
+    Overloaded,
     /// The gateway is stopping.
     Draining,
     /// The gateway itself failed.
@@ -479,6 +481,20 @@ fn problem(rejection: &Rejection, policy: Option<&Policy>) -> Problem {
         Rejection::PassUnreached(cause) => {
             Problem { word: Word::None, ..problem(&Rejection::UpstreamUnreachable(*cause), policy) }
         }
+        Rejection::UpstreamUnreachable(NotSent::Overloaded) => {
+            Problem { word: Word::Released, ..problem(&Rejection::Overloaded, policy) }
+        }
+        Rejection::Overloaded => Problem {
+            retry_same_key: true,
+            retry_after: Some(1),
+            proxy_error: Some("connection_limit_reached"),
+            ..plain(
+                503,
+                "overloaded",
+                "Too many requests at once",
+                "There was no room for the request, and it was not forwarded. Send it again.",
+            )
+        },
         Rejection::UpstreamUnreachable(cause) => Problem {
             retry_same_key: true,
             word: Word::Released,
@@ -550,6 +566,7 @@ fn unreached_as_proxy_error(cause: NotSent) -> &'static str {
         NotSent::Tls => "tls_protocol_error",
         NotSent::ConnectionDead => "connection_terminated",
         NotSent::Refused => "destination_unavailable",
+        NotSent::Overloaded => "connection_limit_reached",
     }
 }
 

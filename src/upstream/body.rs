@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -41,7 +42,13 @@ enum Source {
     Buffered(Buffered),
     /// Streamed from the caller, after what was read of it already.
     Streamed { prefix: Bytes, rest: Pin<Box<Streamed>>, trailers: Trailers },
+    /// Streamed, and not asked for anything yet.
+    Lent(Loan),
 }
+
+/// A body that can be had back as long as nothing was asked of it.
+#[derive(Clone)]
+pub(super) struct Loan(Arc<Mutex<Option<Source>>>);
 
 /// Which of a body's trailers travel on.
 #[derive(Clone, Debug)]
@@ -150,7 +157,7 @@ impl RequestBody {
             Source::Buffered(body) if body.trailers.is_none() && body.data.len() <= max => {
                 Some(std::mem::take(&mut body.data))
             }
-            Source::Buffered(_) | Source::Streamed { .. } => None,
+            Source::Buffered(_) | Source::Streamed { .. } | Source::Lent(_) => None,
         }
     }
 
@@ -159,11 +166,22 @@ impl RequestBody {
         Self { progress: progress.clone(), ..self }
     }
 
+    /// The body, and what it can be had back by until something is asked of it.
+    pub(super) fn lend(self) -> (Self, Loan) {
+        let loan = match self.source {
+            Source::Lent(loan) => loan,
+            source @ (Source::Buffered(_) | Source::Streamed { .. }) => {
+                Loan(Arc::new(Mutex::new(Some(source))))
+            }
+        };
+        (Self { source: Source::Lent(loan.clone()), progress: self.progress }, loan)
+    }
+
     /// A copy, if the body can be sent again.
     pub(super) fn replayable(&self) -> Option<Buffered> {
         match &self.source {
             Source::Buffered(body) => Some(body.clone()),
-            Source::Streamed { .. } => self.is_end_stream().then(Buffered::default),
+            Source::Streamed { .. } | Source::Lent(_) => self.is_end_stream().then(Buffered::default),
         }
     }
 }
@@ -196,6 +214,14 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         this.progress.moved();
+        if let Source::Lent(loan) = &this.source {
+            let taken = loan.source().take();
+            // Its end here would make a shorter request of it.
+            let Some(source) = taken else {
+                return Poll::Ready(Some(Err("read a body that was taken back".into())));
+            };
+            this.source = source;
+        }
         match &mut this.source {
             // In pieces, so that progress is seen while a large body moves.
             Source::Buffered(body) if body.data.len() > PIECE_MAX => {
@@ -211,22 +237,47 @@ impl Body for RequestBody {
                 .as_mut()
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| Ok(with_trailers(frame?, trailers)))),
+            Source::Lent(_) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Buffered(body) => body.is_end_stream(),
-            Source::Streamed { prefix, rest, .. } => prefix.is_empty() && rest.is_end_stream(),
+        self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.size_hint()
+    }
+}
+
+impl Source {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Buffered(body) => body.is_end_stream(),
+            Self::Streamed { prefix, rest, .. } => prefix.is_empty() && rest.is_end_stream(),
+            Self::Lent(loan) => loan.source().as_ref().is_none_or(Self::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Buffered(body) => body.size_hint(),
-            Source::Streamed { prefix, rest, .. } if prefix.is_empty() => rest.size_hint(),
-            Source::Streamed { .. } => SizeHint::default(),
+        match self {
+            Self::Buffered(body) => body.size_hint(),
+            Self::Streamed { prefix, rest, .. } if prefix.is_empty() => rest.size_hint(),
+            Self::Streamed { .. } => SizeHint::default(),
+            Self::Lent(loan) => loan.source().as_ref().map_or_else(SizeHint::default, Self::size_hint),
         }
+    }
+}
+
+impl Loan {
+    /// The body, if nothing was asked of it.
+    pub(super) fn back(self) -> Option<RequestBody> {
+        let source = self.source().take();
+        source.map(Into::into)
+    }
+
+    fn source(&self) -> MutexGuard<'_, Option<Source>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,9 +3,8 @@
 //! Must not know requests. Read `connection.rs` for the watch, `tls.rs` for whom TLS believes.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,7 +12,6 @@ use std::time::Duration;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
@@ -22,11 +20,11 @@ use tower_service::Service;
 
 use super::connection::{Link, Watched};
 use super::failure::{NotSent, SendError};
+use super::resolve::Names;
 use super::tls::{Terms, Trust};
 use crate::config::{self, Protocol};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 /// A connection on which nothing comes is asked whether it lives after so long, so often, and so many times.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
@@ -36,7 +34,7 @@ const KEEPALIVE_ASKS: u32 = 3;
 /// Makes connections to one server.
 #[derive(Clone)]
 pub(super) struct Connector {
-    http: HttpConnector<Resolver>,
+    http: HttpConnector<Names>,
     target: Uri,
     terms: Option<Terms>,
     protocol: Protocol,
@@ -59,7 +57,7 @@ pub(super) enum Transport {
 /// The name of an upstream does not resolve.
 #[derive(Debug, thiserror::Error)]
 #[error("resolve the upstream's name")]
-pub(super) struct ResolveFailed(#[source] io::Error);
+pub(super) struct ResolveFailed(#[source] pub(super) io::Error);
 
 /// No connection in time.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +80,11 @@ impl Connector {
         config: &config::Upstream,
         authority: &Authority,
         trust: &Trust,
+        names: &Names,
     ) -> Result<Self, http::Error> {
-        let mut http = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
+        let mut http = HttpConnector::new_with_resolver(names.clone());
+        // Shared among the addresses of a name, so that each is tried.
+        http.set_connect_timeout(Some(config.connect_timeout));
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_keepalive(Some(KEEPALIVE_AFTER));
@@ -131,7 +132,9 @@ impl Connector {
 fn cause_of(error: &(dyn std::error::Error + 'static)) -> NotSent {
     let mut causes = super::failure::causes(error);
     let told = causes.find_map(|cause| {
-        if cause.is::<ConnectTimedOut>() {
+        let is_late =
+            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+        if cause.is::<ConnectTimedOut>() || is_late {
             Some(NotSent::ConnectTimeout)
         } else if cause.is::<ResolveFailed>() {
             Some(NotSent::Dns)
@@ -144,8 +147,9 @@ fn cause_of(error: &(dyn std::error::Error + 'static)) -> NotSent {
 
 /// Makes one connection to each server of an upstream, TLS included, and closes it: whether they are there at all.
 pub async fn connect_once(config: &config::Upstream, trust: &Trust) -> Result<(), BoxError> {
+    let names = Names::known_for(config.resolve_every);
     for server in &config.servers {
-        let connector = Connector::new(config, &server.parse()?, trust)?;
+        let connector = Connector::new(config, &server.parse()?, trust, &names)?;
         match tokio::time::timeout(config.connect_timeout, connector.connect(false)).await {
             Ok(connected) => drop(connected?),
             Err(_) => return Err(ConnectTimedOut(config.connect_timeout).into()),
@@ -260,28 +264,6 @@ impl AsyncWrite for Transport {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls { stream, .. } => Pin::new(stream).poll_shutdown(cx),
         }
-    }
-}
-
-/// The system's resolver, with an error that can be told from others.
-#[derive(Clone)]
-struct Resolver(GaiResolver);
-
-impl Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = ResolveFailed;
-    type Future = BoxFuture<Self::Response, ResolveFailed>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ResolveFailed>> {
-        self.0.poll_ready(cx).map_err(ResolveFailed)
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let resolving = self.0.call(name);
-        Box::pin(async move {
-            let addresses: Vec<_> = resolving.await.map_err(ResolveFailed)?.collect();
-            Ok(addresses.into_iter())
-        })
     }
 }
 

@@ -46,6 +46,8 @@ pub enum NotSent {
     ConnectionDead,
     /// The server says that it did not process it (RFC 9113 §6.8, §8.7).
     Refused,
+    /// No server had room for it in time.
+    Overloaded,
 }
 
 /// How an exchange broke after a byte may have left.

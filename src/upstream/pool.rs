@@ -21,6 +21,7 @@ use super::connect::{ConnectTimedOut, Connector};
 use super::failure::{NotSent, SendError};
 use super::http1::Http1;
 use super::http2::{Http2, Ticket};
+use super::resolve::Names;
 use super::tls::Trust;
 use crate::config::{self, Protocol};
 
@@ -65,6 +66,7 @@ impl Pool {
         config: &config::Upstream,
         authority: &Authority,
         trust: &Trust,
+        names: &Names,
     ) -> Result<Arc<Self>, http::Error> {
         let may_share = match config.protocol {
             Protocol::Auto => config.tls,
@@ -72,7 +74,7 @@ impl Pool {
             Protocol::Http2 => true,
         };
         Ok(Arc::new(Self {
-            connector: Connector::new(config, authority, trust)?,
+            connector: Connector::new(config, authority, trust, names)?,
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
             idle_max: config.idle_connections_max,

@@ -61,7 +61,13 @@ impl Progress {
         *self.0.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    fn moved_at(&self) -> Option<Instant> {
+    /// Whether it is sent only while somebody says that it may be.
+    pub(super) fn is_licensed(&self) -> bool {
+        self.0.licence.is_some()
+    }
+
+    /// When something of the request moved last; `None` before it had a connection.
+    pub(super) fn moved_at(&self) -> Option<Instant> {
         *self.0.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,10 +11,10 @@ use http::{Request, Response};
 
 use super::body::{AnswerBody, Buffered, RequestBody};
 use super::failure::{NotSent, SendError, Undelivered};
+use super::fleet::Fleet;
 use super::pool::{Channel, Lease, Pool};
 use super::progress::Progress;
-use super::tls::Trust;
-use crate::config::{self, Protocol};
+use crate::config::Protocol;
 
 /// How often a request goes to another connection because the one it was given had died while idle.
 const STALE_RETRIES_MAX: usize = 8;
@@ -33,13 +33,10 @@ pub(super) struct Server {
 
 impl Server {
     /// Makes the client of one worker for the server at `authority`.
-    pub(super) fn new(
-        config: &config::Upstream,
-        authority: Authority,
-        trust: &Trust,
-    ) -> Result<Self, http::Error> {
+    pub(super) fn new(fleet: &Fleet, authority: Authority) -> Result<Self, http::Error> {
+        let config = fleet.config();
         Ok(Self {
-            pool: Pool::new(config, &authority, trust)?,
+            pool: Pool::new(config, &authority, fleet.trust(), fleet.names())?,
             scheme: if config.tls { Scheme::HTTPS } else { Scheme::HTTP },
             authority,
             may_upgrade: config.protocol != Protocol::Http2,

@@ -39,4 +39,5 @@ mod smuggling;
 mod spellings;
 mod twofold;
 mod upstream;
+mod upstreams;
 mod wellformed;

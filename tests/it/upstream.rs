@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
 use onceway::config;
-use onceway::upstream::{Buffered, NotSent, Progress, RequestBody, SendError, Trust, Upstream};
+use onceway::upstream::{Buffered, Fleet, NotSent, Progress, RequestBody, SendError, Upstream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -24,7 +24,7 @@ fn upstream_speaking(protocol: config::Protocol, listener: &TcpListener) -> Upst
         protocol,
         ..of_gateway.upstreams[0].clone()
     };
-    Upstream::new(&config, &Trust::of(&config).unwrap()).unwrap()
+    Upstream::new(&Fleet::of(&config).unwrap()).unwrap()
 }
 
 fn request(method: &str, body: &'static [u8]) -> Request<RequestBody> {

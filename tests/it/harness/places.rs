@@ -61,6 +61,11 @@ impl Unlistened {
         Self(bound())
     }
 
+    /// Its address, as a server of an upstream.
+    pub(crate) fn authority(&self) -> String {
+        address_of(&self.0).to_string()
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", address_of(&self.0))
     }

@@ -99,6 +99,11 @@ impl Upstream {
         format!("http://{}", self.address)
     }
 
+    /// Its address, as a server of an upstream.
+    pub(crate) fn authority(&self) -> String {
+        self.address.to_string()
+    }
+
     /// How many requests were received.
     pub(crate) fn executions(&self) -> usize {
         self.seen.requests().len()

@@ -107,9 +107,8 @@ impl Head {
         match (codings.as_slice(), lengths.as_slice()) {
             ([], []) => Ok(Framing::Counted(0)),
             ([], [length]) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
-                let length =
-                    std::str::from_utf8(length).unwrap().parse().map_err(|_| "a length too large")?;
-                Ok(Framing::Counted(length))
+                let length = std::str::from_utf8(length).unwrap().parse().ok();
+                length.map(Framing::Counted).ok_or("a length too large")
             }
             ([coding], []) if coding.eq_ignore_ascii_case(b"chunked") && self.minor > 0 => {
                 Ok(Framing::Chunked)
@@ -208,7 +207,7 @@ fn chunks(bytes: &[u8], at: &mut usize) -> Result<(Vec<u8>, Fields), Stop> {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (size, extensions) = line.split_at(digits);
         let size = std::str::from_utf8(size).unwrap();
-        let size = usize::from_str_radix(size, 16).map_err(|_| Stop::Wrong("no chunk size"))?;
+        let size = usize::from_str_radix(size, 16).ok().ok_or(Stop::Wrong("no chunk size"))?;
         if !are_extensions(extensions) {
             return Err(Stop::Wrong("no chunk extensions"));
         }
@@ -252,7 +251,7 @@ fn quoted(text: &[u8]) -> usize {
         match byte {
             b'"' => return at + 1,
             b'\\' if text.get(at + 1).is_some_and(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) => {
-                at += 2
+                at += 2;
             }
             b'\t' | b' '..=b'[' | b']'..=b'~' | 0x80.. => at += 1,
             _ => return 0,

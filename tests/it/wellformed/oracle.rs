@@ -120,10 +120,8 @@ mod tests {
         b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nxPOST /b HTTP/1.1\r\nHost: h\r\n\r\nX";
 
     fn got(bytes: &str) -> Got {
-        match next(bytes.as_bytes()) {
-            Next::Whole(request, _) => Got::Whole(*request),
-            other => panic!("{other:?}"),
-        }
+        let Next::Whole(request, _) = next(bytes.as_bytes()) else { panic!("no request: {bytes}") };
+        Got::Whole(*request)
     }
 
     #[test]
