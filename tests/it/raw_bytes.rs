@@ -38,8 +38,8 @@ fn wrongs(cases: &[Case], road: Road, callers: usize) -> String {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(case) = cases.get(number) else { return };
-                    let came = smuggling::play(case, gateway.listen_addr(), WAITS).unwrap();
-                    seen.lock().unwrap()[number] = came;
+                    let played = smuggling::play(case, gateway.listen_addr(), WAITS).unwrap();
+                    seen.lock().unwrap()[number] = played;
                     if callers == 1 {
                         service.close_connections();
                     }

@@ -130,11 +130,11 @@ impl TlsCaller {
         &self,
         address: SocketAddr,
     ) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
-        self.connect_as(&Arc::new(self.config()), address, "localhost")
+        Self::connect_as(&Arc::new(self.config()), address, "localhost")
     }
 
+    /// Does it with another configuration, under another name.
     pub(crate) fn connect_as(
-        &self,
         config: &Arc<ClientConfig>,
         address: SocketAddr,
         host: &str,

@@ -52,7 +52,7 @@ fn a_request_reaches_the_upstream_as_one_of_http_1_would() {
     assert_eq!(received.headers("x-many"), ["2", "1"]);
     assert_eq!(received.header("cookie").as_deref(), Some("a=1; b=2"));
     assert_eq!(received.body, b"body");
-    assert!(received.header("via").unwrap().starts_with("2"));
+    assert!(received.header("via").unwrap().starts_with('2'));
 }
 
 #[test]

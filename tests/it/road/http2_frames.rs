@@ -149,7 +149,7 @@ fn frames_and_settings_of_a_wrong_size_or_value_end_the_connection() {
     let setting =
         |name: u8, value: u32| frame(SETTINGS, 0, 0, &[&[0, name][..], &value.to_be_bytes()].concat());
     meet(&[
-        ("§4.2 longer than may be", frame(DATA, 0, 1, &[0; 16_385]), SIZE),
+        ("§4.2 longer than may be", frame(DATA, 0, 1, &vec![0; 16_385]), SIZE),
         ("§6.4 RST_STREAM", [getting(3, "/"), frame(RST_STREAM, 0, 3, &[0; 3])].concat(), SIZE),
         ("§6.5 SETTINGS", frame(SETTINGS, 0, 0, &[0; 5]), SIZE),
         ("§6.5 an ACK with settings", frame(SETTINGS, 1, 0, &[0; 6]), SIZE),

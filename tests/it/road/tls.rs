@@ -117,7 +117,7 @@ fn a_session_can_be_resumed() {
     let gateway = secured(&upstream, &authority).start();
     let (caller, config) = (authority.stranger(), Arc::new(authority.stranger().config()));
     let kinds = [1, 2].map(|_| {
-        let mut stream = caller.connect_as(&config, gateway.listen_addr(), "localhost").unwrap();
+        let mut stream = TlsCaller::connect_as(&config, gateway.listen_addr(), "localhost").unwrap();
         stream.write_all(GET).unwrap();
         stream.read_to_end(&mut Vec::new()).unwrap();
         stream.conn.handshake_kind().unwrap()
@@ -150,7 +150,7 @@ fn a_renewed_certificate_is_shown_after_a_reload_and_open_connections_go_on() {
     authority.renew("other.test");
     gateway.signal("HUP");
     until("the new certificate is shown", || {
-        caller.connect_as(&config, gateway.listen_addr(), "other.test").is_ok()
+        TlsCaller::connect_as(&config, gateway.listen_addr(), "other.test").is_ok()
     });
     open.write_all(GET).unwrap();
     let mut answer = String::new();
