@@ -115,7 +115,7 @@ fn http_in_the_clear_on_a_tls_port_is_told_so_and_a_silent_handshake_is_closed()
 fn a_session_can_be_resumed() {
     let (upstream, authority) = (Upstream::of_payments(), Authority::new("ca"));
     let gateway = secured(&upstream, &authority).start();
-    let (caller, config) = (authority.stranger(), Arc::new(authority.stranger().config()));
+    let config = Arc::new(authority.stranger().config());
     let kinds = [1, 2].map(|_| {
         let mut stream = TlsCaller::connect_as(&config, gateway.listen_addr(), "localhost").unwrap();
         stream.write_all(GET).unwrap();
