@@ -3,8 +3,9 @@
 //! The time runs while the body is wanted and none of it is there, and not while nobody wants it: a caller is not to
 //! blame for an upstream that is slow to take. Read `patience.rs` for how much time there is.
 
+use std::error::Error as StdError;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::patience::{Allowance, Timer};
+use super::respond::Rejection;
 use super::wellformed::is_beyond_guarding;
 use crate::config::Server;
 
@@ -26,7 +28,13 @@ const GAINED_MAX: Duration = Duration::from_mins(1);
 pub(super) struct Paced {
     incoming: Incoming,
     pace: Option<Pace>,
+    fault: Fault,
 }
+
+/// What was wrong with a caller's body, if anything was: known to whoever passes it on, whatever its upstream makes of a
+/// request that breaks off.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fault(Option<Arc<OnceLock<Rejection>>>);
 
 /// The caller was waited for long enough.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -63,7 +71,42 @@ pub(super) fn paced(request: Request<Incoming>, settings: &Server) -> Request<Pa
         since: None,
         arrival: None,
     });
-    request.map(|incoming| Paced { incoming, pace })
+    let fault = Fault::of_body(!request.body().is_end_stream());
+    request.map(|incoming| Paced { incoming, pace, fault })
+}
+
+impl Fault {
+    fn of_body(is_there_one: bool) -> Self {
+        Self(is_there_one.then(Arc::default))
+    }
+
+    fn is(&self, rejection: Rejection) {
+        if let Some(fault) = &self.0 {
+            fault.get_or_init(|| rejection);
+        }
+    }
+
+    /// The fault, if one has come to light.
+    pub(super) fn found(&self) -> Option<Rejection> {
+        self.0.as_ref().and_then(|fault| fault.get()).cloned()
+    }
+}
+
+impl Paced {
+    /// Where a fault of this body will be found.
+    pub(super) fn fault(&self) -> Fault {
+        self.fault.clone()
+    }
+
+    fn passed(
+        &self,
+        frame: Result<Frame<Bytes>, hyper::Error>,
+    ) -> Result<Frame<Bytes>, Box<dyn StdError + Send + Sync>> {
+        frame.map_err(|error| {
+            self.fault.is(Rejection::Malformed("the body's framing is broken"));
+            error.into()
+        })
+    }
 }
 
 impl Pace {
@@ -120,7 +163,7 @@ impl Wake for Arrival {
 
 impl Body for Paced {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = Box<dyn StdError + Send + Sync>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -129,7 +172,8 @@ impl Body for Paced {
         let this = self.get_mut();
         let incoming = Pin::new(&mut this.incoming);
         let Some(pace) = &mut this.pace else {
-            return incoming.poll_frame(cx).map_err(Into::into);
+            let frame = ready!(incoming.poll_frame(cx));
+            return Poll::Ready(frame.map(|frame| this.passed(frame)));
         };
         // Most bodies are there when they are asked for, and cost no waker of their own.
         let mut polled = if pace.arrival.is_none() { incoming.poll_frame(cx) } else { Poll::Pending };
@@ -142,11 +186,12 @@ impl Body for Paced {
             if let Some(Ok(frame)) = &frame {
                 pace.allowance.moved(frame.data_ref().map_or(0, Bytes::len));
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            return Poll::Ready(frame.map(|frame| this.passed(frame)));
         }
         ready!(pace.wait(cx));
         let limit = pace.limit;
         tracing::warn!(body_timeout = ?limit, "a caller was too slow to send its body");
+        this.fault.is(Rejection::BodyTooSlow(limit));
         Poll::Ready(Some(Err(TooSlow(limit).into())))
     }
 

@@ -14,7 +14,7 @@ use super::aside::Aside;
 use super::body::WholeBody;
 use super::caller::Caller;
 use super::forwarded::Origin;
-use super::pace::{Paced, TooSlow};
+use super::pace::{Fault, Paced};
 use super::respond::Rejection;
 use super::upgrade::{self, Agreed, Offer, Unasked};
 use super::{Proxy, Word, headers, trailers};
@@ -102,6 +102,7 @@ impl Proxy {
         line: &mut AccessLine,
     ) -> Result<Response<AnswerBody>, Rejection> {
         let (began, progress) = (clock::monotonic(), Progress::default());
+        let fault = request.extensions().get::<Fault>().cloned().unwrap_or_default();
         let sent = tokio::select! {
             sent = upstream.send(request, &progress) => sent,
             () = progress.stalled_for(upstream.timeouts().response) => return Err(Rejection::PassTimedOut),
@@ -112,15 +113,14 @@ impl Proxy {
             Err(error) => {
                 let rejection = match &error {
                     SendError::NotSent(cause, _) => Rejection::PassUnreached(*cause),
-                    // The caller's own body broke off or was malformed, which is not the upstream's fault.
-                    SendError::Unknown(Broken::CallersBody, cause) => match too_slow(cause.as_ref()) {
-                        Some(TooSlow(limit)) => Rejection::BodyTooSlow(*limit),
-                        None => Rejection::Malformed("the body's framing is broken"),
-                    },
+                    SendError::Unknown(Broken::CallersBody, _) => {
+                        Rejection::Malformed("the body's framing is broken")
+                    }
                     SendError::Unknown(broken, _) => Rejection::PassBroken(*broken),
                 };
                 log_failure(&error, line);
-                Err(rejection)
+                // A request that its caller broke off is not the upstream's fault, whatever that made of it.
+                Err(fault.found().unwrap_or(rejection))
             }
         }
     }
@@ -137,7 +137,10 @@ fn agreed(
 /// A request whose body is streamed from its caller.
 pub(super) fn streamed(request: Request<Paced>) -> Request<RequestBody> {
     let trailers = trailers::after(request.headers());
-    request.map(|body| RequestBody::streamed(Bytes::new(), body, trailers))
+    let fault = request.body().fault();
+    let mut request = request.map(|body| RequestBody::streamed(Bytes::new(), body, trailers));
+    request.extensions_mut().insert(fault);
+    request
 }
 
 /// Frames a request whose body is at hand: by its length, or, if trailers follow, in chunks, with the trailers
@@ -154,11 +157,6 @@ pub(super) fn frame_anew(fields: &mut HeaderMap, body: &Buffered, given: &Header
     if given.contains_key(header::CONTENT_LENGTH) || given.contains_key(header::TRANSFER_ENCODING) {
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.data().len()));
     }
-}
-
-/// The caller's slowness among the causes of a failure.
-fn too_slow<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a TooSlow> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|cause| cause.downcast_ref())
 }
 
 /// Logs why a request to an upstream failed.

@@ -25,6 +25,7 @@ pub(super) fn check<B>(mut request: Request<B>) -> Result<Request<B>, Rejection>
     }
     check_target(&request)?;
     check_connection(request.headers())?;
+    check_values(&request)?;
     let named = check_host(request.headers())?;
     // RFC 9112 §3.2: HTTP/1.1 always names the host in a field, and HTTP/2 may do so in the target alone.
     let is_named =
@@ -74,6 +75,17 @@ fn check_connection(fields: &HeaderMap) -> Result<(), Rejection> {
         return Ok(());
     }
     Err(Rejection::Malformed("Connection holds what is no option"))
+}
+
+/// RFC 9113 §8.2.1: no blank before or after a value. In HTTP/1 the blanks there are no part of it.
+fn check_values<B>(request: &Request<B>) -> Result<(), Rejection> {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let is_bad =
+        |value: &http::HeaderValue| is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last());
+    if request.version() == Version::HTTP_2 && request.headers().values().any(is_bad) {
+        return Err(Rejection::Malformed("a field's value begins or ends with a blank"));
+    }
+    Ok(())
 }
 
 /// RFC 9112 §3.2: no more than one `Host`, and a valid one.
@@ -234,6 +246,14 @@ mod tests {
     fn http_2_may_name_the_host_in_the_target_alone() {
         let request = Request::get("https://h:81/").version(Version::HTTP_2).body(()).unwrap();
         assert_eq!(check(request).unwrap().headers().get(header::HOST).unwrap(), "h:81");
+    }
+
+    #[test]
+    fn a_value_of_http_2_has_no_blank_around_it() {
+        for (value, is_right) in [("a b", true), (" a", false), ("a\t", false), ("", true)] {
+            let request = Request::get("https://h/").version(Version::HTTP_2).header("x", value);
+            assert_eq!(check(request.body(()).unwrap()).is_ok(), is_right, "{value:?}");
+        }
     }
 
     #[test]

@@ -379,3 +379,19 @@ fn a_caller_that_makes_no_room_for_its_answer_is_cut_off() {
     until("it is logged", || gateway.log().contains("it made no room within server.write_timeout"));
     until("the upstream is let go", || upstream.open_connections() == 0);
 }
+
+#[test]
+fn a_body_that_breaks_on_its_way_is_malformed_whatever_its_upstream_makes_of_it() {
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).start();
+    for broken in ["5 \r\nhello\r\n", "0\r\nGET / HTTP/1.1\n\r\n", &format!("1;{}\r\n", "e".repeat(100_000))]
+    {
+        let mut client = gateway.client();
+        client.send_head(&post("/elsewhere").chunked(&[], &[])).say(b"5\r\nfirst\r\n");
+        upstream.await_bytes(b"first");
+        client.say(broken.as_bytes());
+        assert_eq!(client.read().problem(), (400, "malformed-request".into()), "{broken:.20}");
+        assert!(client.wire().is_at_end());
+    }
+    assert_eq!(upstream.executions(), 0);
+}
