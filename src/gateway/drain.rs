@@ -21,11 +21,16 @@ impl Running {
     /// an open connection is told that the gateway is stopping. What is in flight is finished; when the time is up,
     /// the rest is recorded as unknown.
     pub async fn drain(self) {
-        self.shared.leaving.store(true, Ordering::Release);
-        tokio::time::sleep(self.config.server.stop_delay).await;
+        let stop_delay = self.config.server.stop_delay;
+        if !stop_delay.is_zero() {
+            self.shared.leaving.store(true, Ordering::Release);
+            tokio::time::sleep(stop_delay).await;
+        }
         let deadline = Instant::now() + self.config.server.drain_timeout;
-        self.stop.accepting.cancel();
+        // Before anybody can hear that the gateway is leaving: whoever asks after that is told so too.
         self.shared.draining.store(true, Ordering::Release);
+        self.shared.leaving.store(true, Ordering::Release);
+        self.stop.accepting.cancel();
         self.shared.newcomers.close();
         if timeout_at(deadline.min(Instant::now() + NEWCOMERS_MAX), self.shared.newcomers.wait())
             .await

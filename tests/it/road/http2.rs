@@ -182,6 +182,8 @@ fn no_more_requests_at_once_than_may_be_are_taken() {
     frames.say(&streams(4).flat_map(|stream| getting(stream, "/elsewhere")).collect::<Vec<u8>>());
     // RFC 9113 §8.7: REFUSED_STREAM says that it may be sent again.
     assert_eq!(frames.fate_of(7), Fate::Reset(7));
+    // All three are at work before the first is answered, in whatever order they are.
+    upstream.request(3);
     gate.open();
     assert_eq!(frames.fate_of(5), Fate::Answered(201));
     assert_eq!(upstream.executions(), 3);
