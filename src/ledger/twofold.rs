@@ -69,10 +69,12 @@ impl Claim {
 
     /// Starts the claim's retention anew; for answers that stream longer than a claim is kept.
     pub async fn extend(&mut self) -> Result<(), StoreError> {
-        if let Some(earlier) = &mut self.earlier {
-            earlier.extend().await?;
-        }
-        self.own.extend().await
+        let earlier = match &mut self.earlier {
+            Some(earlier) => earlier.extend().await,
+            None => Ok(()),
+        };
+        // Whatever became of the other: either may be the one that a retry finds.
+        self.own.extend().await.and(earlier)
     }
 
     /// How long after the claim, or its last extension, it is due to be extended.
