@@ -13,7 +13,6 @@ use super::budget::{Budget, Exhausted, Share};
 use super::pace::{Paced, TooSlow};
 use super::respond::Rejection;
 use super::trailers;
-use crate::upstream::{Buffered, RequestBody};
 
 /// A request's body, whole.
 #[derive(Clone, Debug, Default)]
@@ -110,10 +109,4 @@ fn broken_off(error: &(dyn std::error::Error + 'static)) -> NotReceived {
         return NotReceived::CallerGone;
     }
     NotReceived::Rejected(Rejection::Malformed("the body's framing is broken"))
-}
-
-impl From<WholeBody> for RequestBody {
-    fn from(body: WholeBody) -> Self {
-        Buffered::new(body.data, body.trailers).into()
-    }
 }

@@ -24,7 +24,7 @@ use crate::protocol::key::IdempotencyKey;
 use crate::protocol::machine::Asked;
 use crate::protocol::policy::{InFlightMode, Mode, OnStoreError, Policy};
 use crate::telemetry::access::AccessLine;
-use crate::upstream::{RequestBody, Timeouts, Upstream};
+use crate::upstream::{Buffered, RequestBody, Timeouts, Upstream};
 
 /// What became of one question to the ledger.
 #[expect(clippy::large_enum_variant, reason = "lives for one step; nearly all are answers")]
@@ -79,6 +79,7 @@ impl Proxy {
                 return self.pass_buffered(upstream, request, caller, Word::None, line).await;
             }
             Err(rejection) => {
+                let body = Buffered::new(body.data.clone(), body.trailers_after(&parts.headers));
                 let request = Request::from_parts(parts, body.into());
                 return self.refuse(route, rejection, request, caller, line).await;
             }
