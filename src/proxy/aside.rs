@@ -37,6 +37,8 @@ struct State {
     is_between: bool,
     /// What the caller speaks, until it is answered.
     asked_in: Option<Version>,
+    /// Which exchange on the connection this is.
+    exchange: u64,
     is_ended_by_the_connection: bool,
     trailers: Trailers,
     /// Of the connection's task.
@@ -63,6 +65,7 @@ impl Aside {
     /// Begins an exchange: from here to [`Aside::answered`], interim answers are told.
     pub(super) fn begin<B>(&self, request: &Request<B>) {
         let mut state = self.state();
+        state.exchange += 1;
         state.asked_in = Some(request.version());
         // RFC 9110 §15.2: nobody who speaks HTTP/1.0 knows interim answers, and hyper invites all the same.
         if request.version() == Version::HTTP_10 && request.headers().contains_key(header::EXPECT) {
@@ -70,10 +73,17 @@ impl Aside {
         }
     }
 
-    /// Passes an interim answer on (RFC 9110 §15.2: a proxy must, unless it asked for it itself).
-    pub(super) fn interim(&self, status: StatusCode, fields: &HeaderMap, version: Version) {
+    /// Which exchange is under way.
+    pub(super) fn exchange(&self) -> u64 {
+        self.state().exchange
+    }
+
+    /// Passes an interim answer on (RFC 9110 §15.2: a proxy must, unless it asked for it itself). One to an exchange
+    /// that was given up is not told to whoever asks next on the connection.
+    pub(super) fn interim(&self, exchange: u64, status: StatusCode, fields: &HeaderMap, version: Version) {
         let mut state = self.state();
-        if state.asked_in != Some(Version::HTTP_11) || status == StatusCode::CONTINUE {
+        let is_awaited = state.exchange == exchange && state.asked_in == Some(Version::HTTP_11);
+        if !is_awaited || status == StatusCode::CONTINUE {
             return;
         }
         let mut message = Vec::new();

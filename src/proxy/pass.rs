@@ -35,8 +35,9 @@ impl Proxy {
     ) -> Result<Response<AnswerStream>, Rejection> {
         let offer = Offer::of(&mut request);
         if let Some(aside) = request.extensions_mut().remove::<Aside>() {
+            let exchange = aside.exchange();
             hyper::ext::on_informational(&mut request, move |answer| {
-                aside.interim(answer.status(), answer.headers(), answer.version());
+                aside.interim(exchange, answer.status(), answer.headers(), answer.version());
             });
         }
         let (mut parts, body) = request.into_parts();
