@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::AlertDescription;
+use rustls::{AlertDescription, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -207,6 +207,8 @@ impl AsyncRead for Transport {
                 *has_heard |= buf.filled().len() > before;
                 if let Poll::Ready(Err(error)) = &read
                     && !*has_heard
+                    // Before, the server's word on the handshake came before anything was written.
+                    && stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3)
                     && ends_handshake(error)
                 {
                     stream.get_ref().0.link().turn_away();
