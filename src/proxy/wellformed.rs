@@ -57,6 +57,10 @@ fn check_target<B>(request: &Request<B>) -> Result<(), Rejection> {
     }
     let is_authority_alone = target.authority().is_some() && target.scheme().is_none();
     let is_asterisk = target.path() == "*" && request.method() == Method::OPTIONS;
+    // Over HTTP/1 the listener has looked. HTTP/2 may bring bytes that one server decodes and the next takes as they are.
+    if !target.path_and_query().is_none_or(|path| path.as_str().bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(Rejection::Malformed("the request target holds a byte that is not visible ASCII"));
+    }
     if is_authority_alone || !(target.path().starts_with('/') || is_asterisk) {
         return Err(Rejection::Malformed("the request target is neither a path nor an absolute address"));
     }
@@ -84,6 +88,10 @@ fn check_values<B>(request: &Request<B>) -> Result<(), Rejection> {
         |value: &http::HeaderValue| is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last());
     if request.version() == Version::HTTP_2 && request.headers().values().any(is_bad) {
         return Err(Rejection::Malformed("a field's value begins or ends with a blank"));
+    }
+    // RFC 9110 §8.6: HTTP/2 frames bodies by itself, but the next hop may be framed by the first or by the last of these.
+    if request.headers().get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(Rejection::Malformed("Content-Length is given more than once"));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@
 
 mod conduct;
 mod frames;
+mod trailers;
 mod watch;
 mod window;
 

@@ -14,7 +14,7 @@ const KEPT_MAX: usize = 16 * 1024;
 /// `END_STREAM` (§6.1, §6.2) and, for PING and SETTINGS, ACK.
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_HEADERS: u8 = 4;
 
 /// What a frame is (§6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) struct Frame<'a> {
     pub(super) stream: u32,
     /// Bytes of its payload.
     pub(super) length: u32,
-    /// The payload of `RST_STREAM`, SETTINGS and `WINDOW_UPDATE`; of others nothing.
+    /// The payload of `RST_STREAM`, SETTINGS, `WINDOW_UPDATE` and what holds a client's trailers; of others nothing.
     pub(super) payload: &'a [u8],
 }
 
@@ -54,6 +54,10 @@ pub(super) struct Frames {
     payload_left: usize,
     /// Whether a header block has begun and not ended (§4.3).
     is_in_block: bool,
+    /// The highest stream that a client has opened; `None` for frames that are no client's.
+    opened: Option<u32>,
+    /// Whether the block that has begun holds trailers.
+    is_in_trailers: bool,
 }
 
 impl Frame<'_> {
@@ -78,7 +82,7 @@ impl Frame<'_> {
 impl Frames {
     /// Those of a client, which come after its preface.
     pub(super) fn of_client() -> Self {
-        Self { preface_left: PREFACE.len(), ..Self::default() }
+        Self { preface_left: PREFACE.len(), opened: Some(0), ..Self::default() }
     }
 
     /// Whether the next byte begins a frame.
@@ -125,11 +129,15 @@ impl Frames {
 
     fn end(&mut self, tell: &mut impl FnMut(Frame<'_>)) {
         let frame = self.announced();
-        if matches!(frame.kind, Kind::Headers | Kind::Continuation) {
-            self.is_in_block = !frame.has(END_HEADERS);
-        }
         if self.is_looked_at() {
             tell(Frame { payload: &self.payload, ..self.announced() });
+        }
+        if matches!(frame.kind, Kind::Headers | Kind::Continuation) {
+            self.is_in_block = !frame.has(END_HEADERS);
+            self.is_in_trailers = self.is_in_block && self.is_of_trailers(frame);
+        }
+        if let (Kind::Headers, Some(opened)) = (frame.kind, &mut self.opened) {
+            *opened = frame.stream.max(*opened);
         }
         self.head.clear();
         self.payload.clear();
@@ -137,8 +145,24 @@ impl Frames {
 
     fn is_looked_at(&self) -> bool {
         let frame = self.announced();
-        matches!(frame.kind, Kind::Reset | Kind::Settings | Kind::WindowUpdate)
+        (matches!(frame.kind, Kind::Reset | Kind::Settings | Kind::WindowUpdate)
+            || self.is_of_trailers(frame))
             && usize::try_from(frame.length).is_ok_and(|length| length <= KEPT_MAX)
+    }
+
+    /// RFC 9113 §5.1.1: a block on a stream that was opened before holds trailers.
+    fn is_of_trailers(&self, frame: Frame<'_>) -> bool {
+        match frame.kind {
+            Kind::Headers => self.opened.is_some_and(|opened| frame.stream <= opened),
+            Kind::Continuation => self.is_in_trailers,
+            Kind::Data
+            | Kind::Reset
+            | Kind::Settings
+            | Kind::Ping
+            | Kind::GoAway
+            | Kind::WindowUpdate
+            | Kind::Other => false,
+        }
     }
 
     /// What the head says.

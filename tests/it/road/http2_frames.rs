@@ -5,7 +5,7 @@ use crate::harness::caller_frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Fate, Frames, GOAWAY, HEADERS, PING, PREFACE, PRIORITY,
     PUSH_PROMISE, RST_STREAM, SETTINGS, WHOLE, WINDOW_UPDATE, asking, block, frame, getting, posting,
 };
-use crate::harness::{GatewayPlan, Upstream};
+use crate::harness::{GatewayPlan, Upstream, get};
 
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
@@ -235,4 +235,53 @@ fn a_preface_where_http_2_is_not_spoken_is_refused() {
     client.say(&[PREFACE, &posting(1, "/payments", "k", "x")].concat());
     assert!(client.try_read().is_none_or(|answer| matches!(answer.status, 400 | 505)));
     assert_eq!(upstream.executions(), 0);
+}
+
+#[test]
+fn a_pseudo_field_in_trailers_makes_a_request_malformed() {
+    let begun = |path: &str| {
+        let open = frame(HEADERS, END_HEADERS, 1, &block(&asking("POST", path, &[("idempotency-key", "k")])));
+        [open, frame(DATA, 0, 1, b"amount=100")].concat()
+    };
+    let (literal, indexed) = (block(&[("x-sum", "1"), (":path", "/else")]), vec![0x84]);
+    let split =
+        [frame(HEADERS, END_STREAM, 1, &literal[..9]), frame(CONTINUATION, END_HEADERS, 1, &literal[9..])];
+    let padded = [&[2], &literal[..], &[0, 0]].concat();
+    let trailers = |block: &[u8]| frame(HEADERS, WHOLE, 1, block);
+    meet(&[
+        ("§8.1 written out", [begun("/payments"), trailers(&literal)].concat(), MALFORMED),
+        ("§8.1 by its number", [begun("/payments"), trailers(&indexed)].concat(), MALFORMED),
+        ("§8.1 over two frames", [begun("/payments"), split.concat()].concat(), MALFORMED),
+        ("§8.1 padded", [begun("/payments"), frame(HEADERS, WHOLE | 8, 1, &padded)].concat(), MALFORMED),
+    ]);
+}
+
+#[test]
+fn nothing_whole_reaches_the_upstream_of_a_request_whose_trailers_hold_a_pseudo_field() {
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).start();
+    let mut frames = Frames::connect(gateway.listen_addr());
+    let open = frame(HEADERS, END_HEADERS, 1, &block(&asking("POST", "/elsewhere", &[])));
+    frames.say(&[open, frame(DATA, 0, 1, b"amount=100")].concat());
+    frames.say(&frame(HEADERS, WHOLE, 1, &block(&[(":path", "/else")])));
+    assert!(MALFORMED.contains(&frames.fate_of(1)));
+    assert_eq!(gateway.ask(&get("/after")).status, 201);
+    assert_eq!(upstream.targets(), ["/after"]);
+}
+
+#[test]
+fn what_would_frame_or_lead_a_request_twice_is_refused() {
+    let (head, twice) =
+        (asking("POST", "/elsewhere", &[("content-length", "2"), ("content-length", "2")]), b"ok");
+    let twice = [frame(HEADERS, END_HEADERS, 1, &block(&head)), frame(DATA, END_STREAM, 1, twice)].concat();
+    meet(&[
+        ("RFC 9110 §8.6 two lengths, though alike", twice, MALFORMED),
+        ("RFC 9112 §3.2 a target that is no ASCII", getting(1, "/else\u{ff0f}where"), MALFORMED),
+        ("RFC 9112 §3.2 a blank in a target", getting(1, "/else where"), MALFORMED),
+        ("RFC 9112 §3.2 a line end in a target", getting(1, "/else\r\nx: y"), MALFORMED),
+        ("§8.2.1 a line end in a value", get_with(&[("x-a", "1\r\nx-b: 2")]), MALFORMED),
+        ("§8.2.1 a NUL in a value", get_with(&[("x-a", "1\0")]), MALFORMED),
+        ("§8.2.1 a blank in a name", get_with(&[("x a", "1")]), MALFORMED),
+        ("§8.2.1 a colon in a name", get_with(&[("x-a:b", "1")]), MALFORMED),
+    ]);
 }
