@@ -221,6 +221,15 @@ impl Admission {
         self.turn(now);
     }
 
+    /// Ends a measuring that takes too long, also where none of those who are measured is ever answered.
+    pub(super) fn keep_time(&mut self, now: Instant) {
+        if let Phase::Measuring(measuring) = self.phase
+            && now.duration_since(measuring.since) >= measuring.time_max()
+        {
+            self.turn(now);
+        }
+    }
+
     /// Lets time have its effect.
     pub(super) fn turn(&mut self, now: Instant) {
         if let Phase::Measuring(measuring) = self.phase {
@@ -380,4 +389,34 @@ fn is_slow(took: f64, mean: f64) -> bool {
 /// A count as a number to reckon with.
 fn number(count: usize) -> f64 {
     u32::try_from(count).map_or(f64::INFINITY, f64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn a_measuring_ends_though_none_of_those_who_are_measured_is_answered() {
+        let (mut admission, began) = (Admission::default(), Instant::now());
+        let mut now = began;
+        let mut answer = |admission: &mut Admission, under_way: usize, millis: u64| {
+            now += Duration::from_millis(20);
+            let (kind, took) = (Kind::of(&Method::POST, "/"), Duration::from_millis(millis));
+            admission.answered(&Sample { kind, under_way, began: now, took }, now);
+            now
+        };
+        for (under_way, millis) in [(1, 10), (40, 300), (80, 900)] {
+            for _ in 0..16 {
+                answer(&mut admission, under_way, millis);
+            }
+        }
+        assert!(!admission.allows(FEW), "all but a few are held");
+        let now = answer(&mut admission, 80, 900);
+        admission.keep_time(now);
+        assert!(!admission.allows(FEW));
+        admission.keep_time(now + MEASURE_MAX);
+        assert!(admission.allows(FEW));
+    }
 }

@@ -4,7 +4,8 @@
 //! equals, each in turn. Where none has room it waits (`queue.rs`). Servers that are not well (`health.rs`) get
 //! requests only if no server is well: then all of them are tried, because the sign may be wrong, and a service
 //! that answers some requests is better than one that answers none. A server that was left out gets one request to
-//! see whether it is well again; a request under a claim is not risked for that while another server is well.
+//! see whether it is well again; a request under a claim is not risked for that while another server is well, unless no
+//! other request has come for as long as the server was left out.
 //!
 //! Must not know connections. Read `admission.rs` for the limit of each server, `fleet.rs` for who asks.
 
@@ -89,6 +90,9 @@ impl<W> Balance<W> {
 
     /// A place at a server, if one has room.
     pub(super) fn enter(&mut self, wish: &Wish, now: Instant) -> Option<Granted> {
+        for admission in self.servers.iter_mut().filter_map(|load| load.admission.as_mut()) {
+            admission.keep_time(now);
+        }
         let server = self.choose(wish, now)?;
         self.turn = self.turn.wrapping_add(1);
         let load = self.servers.get_mut(server)?;
@@ -101,6 +105,11 @@ impl<W> Balance<W> {
             admission.sent(load.under_way);
         }
         Some(Granted { server, under_way: load.under_way })
+    }
+
+    /// Whether anybody waits for a place.
+    pub(super) fn is_waited_for(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// Waits for a place.
@@ -171,11 +180,19 @@ impl<W> Balance<W> {
         let of = |standing: Standing| move |server: &usize| self.standing(*server, now) == standing;
         let trial = (0..self.servers.len()).filter(open).find(of(Standing::TrialDue));
         match (is_any_well, trial) {
-            (true, Some(trial)) if !wish.is_guarded && wish.tried.is_empty() => Some(trial),
+            (true, Some(trial)) if wish.tried.is_empty() && self.may_stand_trial(wish, trial, now) => {
+                Some(trial)
+            }
             (true, _) => self.least_loaded(|server| open(server) && of(Standing::Well)(server)),
             (false, Some(trial)) => Some(trial),
             (false, None) => self.least_loaded(open),
         }
+    }
+
+    /// Where all requests are under claims, a server that was left out would otherwise never come back.
+    fn may_stand_trial(&self, wish: &Wish, server: usize, now: Instant) -> bool {
+        let is_overdue = |load: &Load| load.health.is_trial_overdue(&self.terms, now);
+        !wish.is_guarded || self.servers.get(server).is_some_and(is_overdue)
     }
 
     fn least_loaded(&self, may_take: impl Fn(&usize) -> bool) -> Option<usize> {
@@ -194,5 +211,28 @@ impl<W> Balance<W> {
 
     fn standing(&self, server: usize, now: Instant) -> Standing {
         self.servers.get(server).map_or(Standing::Out, |load| load.health.standing(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_was_left_out_comes_back_where_all_requests_are_under_claims() {
+        let mut config =
+            config::for_upstream("http://127.0.0.1:9000", None, None).unwrap().upstreams.remove(0);
+        config.servers = vec!["127.0.0.1:9000".into(), "127.0.0.1:9001".into()];
+        let (mut balance, now) = (Balance::<()>::new(&config), Instant::now());
+        let guarded = Wish { is_guarded: true, tried: Vec::new() };
+        for _ in 0..config.eject_failures {
+            balance.heard(0, &Outcome::Failed, now);
+        }
+        let goes_to = |balance: &mut Balance<()>, now| balance.enter(&guarded, now).unwrap().server;
+        let due = now + config.eject_for;
+        assert!((0..4).all(|_| goes_to(&mut balance, due) == 1), "it is not risked at once");
+        let overdue = due + config.eject_for;
+        assert_eq!(goes_to(&mut balance, overdue), 0);
+        assert_eq!(goes_to(&mut balance, overdue), 1, "one trial at a time");
     }
 }

@@ -85,7 +85,12 @@ impl Fleet {
         let (waiting, turn) = {
             let mut balance = self.balance();
             if let Some(granted) = balance.enter(&wish, now) {
+                // There is room again by the mere passing of time, which tells nobody.
+                let is_waited_for = balance.is_waited_for();
                 drop(balance);
+                if is_waited_for {
+                    self.let_in(now);
+                }
                 return Ok(self.place(granted, kind, now));
             }
             let (tell, turn) = oneshot::channel();

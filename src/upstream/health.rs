@@ -89,6 +89,12 @@ impl Health {
         }
     }
 
+    /// Whether its trial has been due for as long as it was left out, and nobody has stood it.
+    pub(super) fn is_trial_overdue(&self, terms: &Terms, now: Instant) -> bool {
+        self.standing(now) == Standing::TrialDue
+            && self.ejected_until.is_some_and(|until| now >= until + terms.eject_for)
+    }
+
     /// The next request is its trial.
     pub(super) fn begin_trial(&mut self) {
         self.is_on_trial = true;
