@@ -204,3 +204,25 @@ fn write_lines(message: &mut Vec<u8>, fields: &HeaderMap) {
     }
     message.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interim_answer_is_told_to_nobody_but_whom_it_is_for() {
+        let (aside, fields) = (Aside::default(), HeaderMap::new());
+        let cx = Context::from_waker(Waker::noop());
+        let told = |exchange| {
+            aside.interim(exchange, StatusCode::EARLY_HINTS, &fields, Version::HTTP_11);
+            String::from_utf8(aside.between(&cx)).unwrap()
+        };
+        aside.begin(&Request::new(()));
+        let first = aside.exchange();
+        assert!(told(first).starts_with("HTTP/1.1 103 "));
+        aside.answered(&Response::new(()));
+        aside.begin(&Request::new(()));
+        assert_eq!(told(first), "");
+        assert!(told(aside.exchange()).starts_with("HTTP/1.1 103 "));
+    }
+}
