@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, Request, Uri, header};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::Connections;
 use super::body::{Buffered, RequestBody};
 use super::fleet::Fleet;
 use super::progress::Progress;
@@ -24,7 +25,7 @@ const USER_AGENT: &str = concat!("onceway/", env!("CARGO_PKG_VERSION"), " (healt
 struct Checks {
     fleet: Weak<Fleet>,
     number: usize,
-    server: Server,
+    connections: Connections,
     health: Health,
     host: HeaderValue,
 }
@@ -39,7 +40,7 @@ impl Fleet {
         let authorities: Vec<Authority> = parsed.filter_map(Result::ok).collect();
         let mut chores = JoinSet::new();
         for (number, authority) in authorities.iter().enumerate() {
-            if let Some(checks) = self.checks(number, authority) {
+            if let Some(checks) = self.checks(number, authority.as_str()) {
                 chores.spawn(checks.keep());
             }
         }
@@ -51,11 +52,11 @@ impl Fleet {
         while chores.join_next().await.is_some() {}
     }
 
-    fn checks(self: &Arc<Self>, number: usize, authority: &Authority) -> Option<Checks> {
+    fn checks(self: &Arc<Self>, number: usize, authority: &str) -> Option<Checks> {
         let health = self.config().health.clone()?;
         let host = HeaderValue::try_from(&self.config().authority).ok()?;
-        let server = Server::new(self, authority.clone()).ok()?;
-        Some(Checks { fleet: Arc::downgrade(self), number, server, health, host })
+        let connections = Connections::new(self, authority).ok()?;
+        Some(Checks { fleet: Arc::downgrade(self), number, connections, health, host })
     }
 }
 
@@ -63,7 +64,11 @@ impl Checks {
     async fn keep(self) {
         let mut next = Instant::now();
         loop {
-            let is_well = timeout(self.health.timeout, self.is_well()).await.unwrap_or(false);
+            let Some(fleet) = self.fleet.upgrade() else { return };
+            // As requests do: not on a connection that was kept to an address which the name has lost.
+            let server = self.connections.server(&fleet);
+            drop(fleet);
+            let is_well = timeout(self.health.timeout, self.is_well(&server)).await.unwrap_or(false);
             let Some(fleet) = self.fleet.upgrade() else { return };
             fleet.checked(self.number, is_well);
             drop(fleet);
@@ -72,14 +77,14 @@ impl Checks {
         }
     }
 
-    async fn is_well(&self) -> bool {
+    async fn is_well(&self, server: &Server) -> bool {
         let Ok(target) = self.health.path.parse::<Uri>() else { return false };
         let mut request = Request::new(RequestBody::from(Buffered::default()));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = target;
         request.headers_mut().insert(header::HOST, self.host.clone());
         request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-        match self.server.send(request, &Progress::default()).await {
+        match server.send(request, &Progress::default()).await {
             Ok(response) => response.status().is_success() || response.status().is_redirection(),
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
