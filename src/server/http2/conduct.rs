@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::frames::{ACK, END_HEADERS, END_STREAM, Frame, Frames, Kind};
-use super::trailers;
+use super::frames::{ACK, END_STREAM, Frame, Frames, Kind};
+use super::trailers::Trailers;
 use super::window::Window;
 
 /// How long a request that was taken back is remembered.
@@ -22,9 +22,6 @@ const IDLE_FRAMES_MAX: u32 = 1000;
 /// What a frame gives cause for: a request for priorities, DATA for window updates and pings on both sides.
 const CAUSED_BY_REQUEST: u32 = 8;
 const CAUSED_BY_DATA: u32 = 4;
-
-/// Bytes of trailers that are kept to be looked at. h2 takes fewer.
-const TRAILERS_MAX: usize = 256 * 1024;
 
 /// RFC 9113 §6.9.2.
 const FIRST_WINDOW: i64 = 65_535;
@@ -88,8 +85,7 @@ pub(super) struct Conduct {
     streams: HashMap<u32, Stream>,
     /// The highest stream that the client has opened.
     last: u32,
-    /// The client's trailers that are coming, as far as their block has come.
-    trailers: Option<Vec<u8>>,
+    trailers: Trailers,
     window: Window,
     first_window: i64,
     taken_back: VecDeque<Instant>,
@@ -118,7 +114,7 @@ impl Conduct {
             to_client: Frames::default(),
             streams: HashMap::new(),
             last: 0,
-            trailers: None,
+            trailers: Trailers::default(),
             window: Window::new(FIRST_WINDOW),
             first_window: FIRST_WINDOW,
             taken_back: VecDeque::new(),
@@ -255,27 +251,13 @@ impl Conduct {
         if !is_sized {
             return Some(FRAME_SIZE_ERROR);
         }
-        if self.has_pseudo_field_in_trailers(frame) {
+        let is_open = self.streams.get(&frame.stream).is_some_and(|stream| !stream.is_whole);
+        // §8.1: the request's body fails, and so it never ends well.
+        if self.trailers.are_malformed_by(frame, is_open) {
             return Some(PROTOCOL_ERROR);
         }
         let is_too_wide = |(name, value)| name == INITIAL_WINDOW_SIZE && value > WINDOW_MAX;
         (frame.kind == Kind::Settings && frame.settings().any(is_too_wide)).then_some(FLOW_CONTROL_ERROR)
-    }
-
-    /// §8.1: trailers with a pseudo-field are malformed. The request's body fails, and so it never ends well.
-    fn has_pseudo_field_in_trailers(&mut self, frame: Frame<'_>) -> bool {
-        if frame.kind == Kind::Headers {
-            let is_open = self.streams.get(&frame.stream).is_some_and(|stream| !stream.is_whole);
-            self.trailers =
-                trailers::piece_of(frame.payload, frame.flags).filter(|_| is_open).map(<[u8]>::to_vec);
-        } else if let (Kind::Continuation, Some(trailers)) = (frame.kind, &mut self.trailers) {
-            trailers.extend_from_slice(frame.payload);
-        } else {
-            return false;
-        }
-        let is_too_long = self.trailers.as_ref().is_some_and(|trailers| trailers.len() > TRAILERS_MAX);
-        let whole = if frame.has(END_HEADERS) { self.trailers.take() } else { None };
-        is_too_long || whole.is_some_and(|block| trailers::holds_pseudo_field(&block))
     }
 
     fn told(&mut self, frame: Frame<'_>, now: Instant) -> Option<Fault> {

@@ -4,6 +4,8 @@
 //! Pure. Looks at how fields are written, and keeps no table of what a client has written before: a pseudo-field that is
 //! only pointed at there is not found here. h2 drops it, so that it goes no further either. Source: RFC 7541 §5 and §6.
 
+use super::frames::{END_HEADERS, Frame, Kind};
+
 /// Places of the static table that hold pseudo-fields (Appendix A).
 const PSEUDO: std::ops::RangeInclusive<usize> = 1..=14;
 
@@ -14,15 +16,39 @@ const COLON_CODED: u8 = 0x5c;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 32;
 
+/// Bytes of trailers that are kept to be looked at. h2 takes fewer.
+const KEPT_MAX: usize = 256 * 1024;
+
+/// The trailers that are coming, as far as their block has come.
+#[derive(Debug, Default)]
+pub(super) struct Trailers(Option<Vec<u8>>);
+
+impl Trailers {
+    /// Takes a frame; answers whether trailers are malformed by it. `is_open`: whether its stream was opened before and
+    /// the client has not ended it.
+    pub(super) fn are_malformed_by(&mut self, frame: Frame<'_>, is_open: bool) -> bool {
+        if frame.kind == Kind::Headers {
+            self.0 = piece_of(frame.payload, frame.flags).filter(|_| is_open).map(<[u8]>::to_vec);
+        } else if let (Kind::Continuation, Some(block)) = (frame.kind, &mut self.0) {
+            block.extend_from_slice(frame.payload);
+        } else {
+            return false;
+        }
+        let is_too_long = self.0.as_ref().is_some_and(|block| block.len() > KEPT_MAX);
+        let whole = if frame.has(END_HEADERS) { self.0.take() } else { None };
+        is_too_long || whole.is_some_and(|block| holds_pseudo_field(&block))
+    }
+}
+
 /// The piece of a header block that the payload of a HEADERS frame with these flags holds; `None` if it holds none.
-pub(super) fn piece_of(payload: &[u8], flags: u8) -> Option<&[u8]> {
+fn piece_of(payload: &[u8], flags: u8) -> Option<&[u8]> {
     let (padding, rest) = if flags & PADDED == 0 { (0, payload) } else { split(payload)? };
     let rest = rest.get(if flags & PRIORITY == 0 { 0 } else { 5 }..)?;
     rest.get(..rest.len().checked_sub(usize::from(padding))?)
 }
 
 /// Whether a header block holds a pseudo-field. One that cannot be read is h2's to refuse.
-pub(super) fn holds_pseudo_field(mut block: &[u8]) -> bool {
+fn holds_pseudo_field(mut block: &[u8]) -> bool {
     while let Some(first) = block.first() {
         let field = match first {
             0x80.. => number(&mut block, 7).map(|index| PSEUDO.contains(&index)),
