@@ -97,7 +97,10 @@ impl Http1 {
                     response.headers_mut().remove(header::CONTENT_LENGTH);
                 }
                 let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                Ok((response, (!is_switched).then_some(self)))
+                // RFC 9110 §9.3.2: no body follows. Some servers send one all the same, and it would be taken for the
+                // answer to the next request.
+                let may_send_a_body = asked.is_head && tells_of_a_body(&response);
+                Ok((response, (!is_switched && !may_send_a_body).then_some(self)))
             }
             Err(mut error) => {
                 let request = error.take_message().map(Box::new);
@@ -111,6 +114,12 @@ impl Http1 {
             }
         }
     }
+}
+
+fn tells_of_a_body(response: &Response<Incoming>) -> bool {
+    let fields = response.headers();
+    fields.contains_key(header::TRANSFER_ENCODING)
+        || fields.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }
 
 /// Puts a request into the form of this connection: RFC 9112 §3.2.1 for its target, §3.2 for `Host`.

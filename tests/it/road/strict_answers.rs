@@ -70,3 +70,13 @@ fn interim_answers_without_end_are_not_waited_out() {
     let answer = GatewayPlan::before(&upstream).start().ask(&post("/payments").key("k"));
     assert_eq!(answer.problem(), (502, "outcome-unknown".into()));
 }
+
+#[test]
+fn a_connection_on_which_head_was_answered_with_a_length_carries_no_other_request() {
+    let head = Reply::answer(200).header("Content-Length", "4").end_of_head();
+    let upstream = Upstream::in_turn([head, Reply::answer(200).body("own")]);
+    let gateway = GatewayPlan::before(&upstream).server("threads = 1").start();
+    assert_eq!(gateway.ask(&ask("HEAD", "/elsewhere")).status, 200);
+    assert_eq!(gateway.ask(&get("/elsewhere")).body, b"own");
+    assert_ne!(upstream.request(1).connection, upstream.request(2).connection);
+}
