@@ -7,7 +7,7 @@ use crate::protocol::policy::{
     FingerprintBody, KeyMode, KeySource, Mode, OnStoreError, OnUnknown, Policy, ScopeMissing, ScopeSource,
 };
 
-use super::{Config, Route, StoreUrl};
+use super::{CallersCertificate, Config, Route, StoreUrl, Upstream};
 
 /// A choice that may surprise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub fn risks(config: &Config) -> Vec<Risk> {
         of_gateway(config).into_iter().map(|text| Risk { routes: Vec::new(), text }).collect();
     let of_gateway = risks.len();
     for route in config.routes.iter().filter(|route| route.policy.key != KeyMode::Off) {
-        for text in of_policy(&route.policy) {
+        for text in of_policy(&route.policy, all_show_certificates(config)) {
             match risks.iter_mut().skip(of_gateway).find(|risk| risk.text == text) {
                 Some(risk) => risk.routes.push(label(route)),
                 None => risks.push(Risk { routes: vec![label(route)], text }),
@@ -72,11 +72,27 @@ fn of_gateway(config: &Config) -> Vec<&'static str> {
             config.default_upstream.is_none(),
             "no [upstreams.default]: whatever no route names is answered 404",
         ),
+        (
+            config.upstreams.iter().any(has_idle_tls_keys),
+            "ca_file, server_name and client_certificate_file do nothing for an upstream whose url begins with http://",
+        ),
     ];
     chosen(choices)
 }
 
-fn of_policy(policy: &Policy) -> Vec<&'static str> {
+fn has_idle_tls_keys(upstream: &Upstream) -> bool {
+    let has_keys =
+        upstream.authorities.is_some() || upstream.server_name.is_some() || upstream.identity.is_some();
+    has_keys && !upstream.tls
+}
+
+/// Whether nobody gets as far as a request without a certificate.
+fn all_show_certificates(config: &Config) -> bool {
+    let callers = config.server.tls.as_ref().and_then(|tls| tls.callers.as_ref());
+    callers.is_some_and(|(_, certificate)| *certificate == CallersCertificate::Required)
+}
+
+fn of_policy(policy: &Policy, all_show_certificates: bool) -> Vec<&'static str> {
     const HOUR: Duration = Duration::from_hours(1);
     let is_scoped_by = |name: &str| {
         policy.scope.iter().any(|source| match source {
@@ -84,6 +100,10 @@ fn of_policy(policy: &Policy) -> Vec<&'static str> {
             ScopeSource::ClientCertificate => false,
         })
     };
+    let may_lack_a_part = policy.scope.iter().any(|source| match source {
+        ScopeSource::Header(_) => true,
+        ScopeSource::ClientCertificate => !all_show_certificates,
+    });
     let choices = [
         (
             policy.mode == Mode::Observe,
@@ -102,8 +122,8 @@ fn of_policy(policy: &Policy) -> Vec<&'static str> {
             "scope by raw Authorization: a rotated token is another caller and its retry would run again",
         ),
         (
-            !policy.scope.is_empty() && policy.scope_missing == ScopeMissing::Anonymous,
-            "scope_missing = \"anonymous\": all callers without the scope's header share one space",
+            may_lack_a_part && policy.scope_missing == ScopeMissing::Anonymous,
+            "scope_missing = \"anonymous\": all callers without what the scope asks for share one space",
         ),
         (
             policy.on_unknown == OnUnknown::Retry,
@@ -214,6 +234,16 @@ mod tests {
         assert!(with(|config| config.store.open_only = true)[0].contains("none is sealed"));
         assert!(with(accept_unsealed)[0].contains("accept_unsealed"));
         assert!(with(|config| config.routes.clear())[0].contains("no route is protected"));
+        let of_upstream = with(|config| config.upstreams[0].server_name = Some("api.internal".into()));
+        assert!(of_upstream[0].contains("http://"));
+    }
+
+    #[test]
+    fn where_every_caller_shows_a_certificate_none_lacks_that_part_of_its_scope() {
+        let scope = vec![ScopeSource::ClientCertificate];
+        let policy = Policy { scope, scope_missing: ScopeMissing::Anonymous, ..Policy::default() };
+        let warns = |all_show| of_policy(&policy, all_show).iter().any(|text| text.contains("scope_missing"));
+        assert_eq!((warns(false), warns(true)), (true, false));
     }
 
     fn accept_unsealed(config: &mut Config) {

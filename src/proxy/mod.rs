@@ -149,6 +149,7 @@ impl Proxy {
             };
             let response = respond::rejected(&rejection, &about);
             line.word(rejection.word().as_str());
+            line.problem(rejection.code());
             response
         });
         if self.shared.leaving.load(Ordering::Acquire) || doubt.is_some() {

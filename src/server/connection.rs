@@ -158,7 +158,7 @@ async fn secure(
     // A client that goes, or looks only whether the port is open, is no event.
     let has_gone = matches!(failed.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset);
     if !has_gone && let Some(unlogged) = reception.alarms.no_handshake.rings() {
-        tracing::debug!(error = %failed, peer = %address, unlogged, "a TLS handshake failed");
+        tracing::info!(error = %failed, peer = %address, unlogged, "a TLS handshake failed");
     }
     None
 }

@@ -91,12 +91,33 @@ pub async fn serve(
             },
         }
     }
-    drop(listener);
+    take_in_who_waits(listener, &around, &connections);
     drop(accepting);
     stop.connections.cancelled().await;
     connections.close();
     connections.wait().await;
     Ok(())
+}
+
+/// Takes in the connections that the system has made for a listener and that nobody has accepted yet: with the end of
+/// the listener they would be reset, though their clients may have asked already.
+fn take_in_who_waits(listener: tokio::net::TcpListener, around: &Surroundings, connections: &TaskTracker) {
+    let Ok(listener) = listener.into_std() else { return };
+    for _ in 0..BACKLOG {
+        let accepted = listener.accept().and_then(|(stream, peer)| {
+            stream.set_nonblocking(true)?;
+            Ok((TcpStream::from_std(stream)?, peer))
+        });
+        match accepted {
+            Ok((stream, peer)) => take_in(stream, peer, around, connections),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => {
+                tracing::warn!(%error, "not every connection that waited was accepted");
+                return;
+            }
+        }
+    }
 }
 
 /// Gives a connection its place and a task, or turns it away without waiting for anything.

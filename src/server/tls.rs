@@ -19,6 +19,8 @@ use crate::proxy::CallersName;
 /// RFC 7301 §6: what callers are offered, the better first.
 const HTTP_2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
+/// Offered by clients that are told to speak no later version (`curl --http1.0`).
+const HTTP_1_0: &[u8] = b"http/1.0";
 
 /// Makes TLS of accepted connections.
 #[derive(Clone)]
@@ -89,8 +91,11 @@ impl Acceptor {
         }
         // No early data (RFC 8446 §8): whoever records it can send it again.
         config.max_early_data_size = 0;
-        config.alpn_protocols = if settings.http2 { vec![HTTP_2, HTTP_1_1] } else { vec![HTTP_1_1] }
+        config.alpn_protocols = settings
+            .http2
+            .then_some(HTTP_2)
             .into_iter()
+            .chain([HTTP_1_1, HTTP_1_0])
             .map(<[u8]>::to_vec)
             .collect();
         Ok(Some(Self { tls: TlsAcceptor::from(Arc::new(config)), asked: (asked, settings.http2) }))

@@ -25,6 +25,7 @@ pub struct AccessLine {
     route: Option<usize>,
     operation: Option<StorageKey>,
     word: Option<&'static str>,
+    problem: Option<&'static str>,
     would_be: Option<&'static str>,
     upstream_time: Option<Duration>,
     is_written: bool,
@@ -42,6 +43,7 @@ impl AccessLine {
             route: None,
             operation: None,
             word: None,
+            problem: None,
             would_be: None,
             upstream_time: None,
             is_written: false,
@@ -78,6 +80,11 @@ impl AccessLine {
         self.word = Some(word);
     }
 
+    /// Notes the problem that the gateway itself answers with, by its code: the status alone could be the upstream's.
+    pub fn problem(&mut self, code: &'static str) {
+        self.problem = Some(code);
+    }
+
     /// Notes what would have become of it, on a route that only observes.
     pub fn would_be(&mut self, word: &'static str) {
         self.would_be = Some(word);
@@ -101,6 +108,7 @@ impl AccessLine {
             path = self.path,
             status = status.map(|status| status.as_u16()),
             idempotency = self.word,
+            problem = self.problem,
             would_be = self.would_be,
             operation = self.operation.map(short),
             duration_us = micros(clock::monotonic().duration_since(self.began)),

@@ -150,10 +150,11 @@ pub async fn connect_once(config: &config::Upstream, trust: &Trust) -> Result<()
     let names = Names::known_for(config.resolve_every);
     for server in &config.servers {
         let connector = Connector::new(config, &server.parse()?, trust, &names)?;
-        match tokio::time::timeout(config.connect_timeout, connector.connect(false)).await {
-            Ok(connected) => drop(connected?),
-            Err(_) => return Err(ConnectTimedOut(config.connect_timeout).into()),
-        }
+        let connected = tokio::time::timeout(config.connect_timeout, connector.connect(false)).await;
+        let connected = connected.unwrap_or_else(|_| {
+            Err(SendError::NotSent(NotSent::ConnectTimeout, ConnectTimedOut(config.connect_timeout).into()))
+        });
+        drop(connected.map_err(|error| error.at(&config.name, server))?);
     }
     Ok(())
 }

@@ -61,6 +61,29 @@ pub enum Broken {
     CallersBody,
 }
 
+/// A failure and the server at which it came about: of several, somebody has to find it.
+#[derive(Debug, thiserror::Error)]
+#[error("ask {server} of the upstream {upstream:?}")]
+struct Located {
+    upstream: String,
+    server: String,
+    source: Box<dyn StdError + Send + Sync>,
+}
+
+impl SendError {
+    /// The same, with the server named among its causes.
+    pub(super) fn at(self, upstream: &str, server: &str) -> Self {
+        let located = |source| {
+            let (upstream, server) = (upstream.to_owned(), server.to_owned());
+            Box::new(Located { upstream, server, source })
+        };
+        match self {
+            Self::NotSent(cause, source) => Self::NotSent(cause, located(source)),
+            Self::Unknown(broken, source) => Self::Unknown(broken, located(source)),
+        }
+    }
+}
+
 /// A request without an answer; given back where it is still whole.
 #[derive(Debug)]
 pub(super) struct Undelivered {

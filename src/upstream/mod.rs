@@ -174,7 +174,7 @@ impl Upstream {
                 } else {
                     place.ended();
                 }
-                Err(error)
+                Err(error.at(&self.fleet.config().name, connections.authority.as_str()))
             }
         }
     }

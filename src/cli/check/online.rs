@@ -35,7 +35,7 @@ pub(super) fn report(config: &Config, found: &Found) -> String {
     }
     for (upstream, answer) in config.upstreams.iter().zip(&found.upstreams) {
         let answer = match answer {
-            Ok(()) => "answers".to_owned(),
+            Ok(()) => "takes connections".to_owned(),
             Err(error) => failed("connect", &**error),
         };
         rows.push(row(&format!("upstream {}", upstream.name), &answer));

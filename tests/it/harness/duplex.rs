@@ -1,6 +1,7 @@
 //! An HTTP/2 server and client by the h2 library, for what is right on the wire: streams in both directions.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,11 +12,14 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
+use tokio_rustls::TlsConnector;
 
 use super::PATIENCE;
+use super::certificates::TlsCaller;
 
 /// A server that answers each message of a stream with the same message, and tells the head of each request.
 pub(crate) struct Echo {
@@ -114,10 +118,34 @@ where
     Talk: FnOnce(h2::client::SendRequest<Bytes>) -> Talking,
     Talking: Future<Output = T>,
 {
+    talk_over(TcpStream::connect(address), talk)
+}
+
+/// The same over TLS, for which both must have agreed on HTTP/2.
+pub(crate) fn over_http2_and_tls<Talk, Talking, T>(caller: &TlsCaller, address: SocketAddr, talk: Talk) -> T
+where
+    Talk: FnOnce(h2::client::SendRequest<Bytes>) -> Talking,
+    Talking: Future<Output = T>,
+{
+    let connector = TlsConnector::from(Arc::new(caller.clone().offering(&["h2", "http/1.1"]).config()));
+    let connecting = async move {
+        let stream = TcpStream::connect(address).await?;
+        let stream = connector.connect("localhost".try_into().unwrap(), stream).await?;
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        Ok(stream)
+    };
+    talk_over(connecting, talk)
+}
+
+fn talk_over<S, Talk, Talking, T>(connecting: impl Future<Output = io::Result<S>>, talk: Talk) -> T
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    Talk: FnOnce(h2::client::SendRequest<Bytes>) -> Talking,
+    Talking: Future<Output = T>,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+        let (sender, connection) = h2::client::handshake(connecting.await.unwrap()).await.unwrap();
         tokio::task::spawn_local(async move { connection.await.ok() });
         let talking = talk(sender.ready().await.unwrap());
         let patience: Duration = PATIENCE;

@@ -20,7 +20,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Ask, Client, ask, get, post};
-pub(crate) use duplex::{Echo, over_http2, rest};
+pub(crate) use duplex::{Echo, over_http2, over_http2_and_tls, rest};
 pub(crate) use frames::{CANCEL, FrameServer, Frames, HEADERS, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM};
 pub(crate) use gate::Gate;
 pub(crate) use gateway::{Gateway, GatewayPlan};

@@ -66,6 +66,15 @@ fn check_online_ends_with_1_where_the_store_or_an_upstream_does_not_answer() {
 }
 
 #[test]
+fn check_online_names_the_server_that_takes_no_connection() {
+    let (nobody, upstream) = (Unlistened::port(), Upstream::of_payments());
+    let away = nobody.url().replace("http://", "");
+    let servers = format!("servers = [\"{}\", \"{away}\"]", upstream.authority());
+    let (code, shown) = GatewayPlan::before(&upstream).upstream(&servers).check_online();
+    assert!(code == Some(1) && shown.contains(&format!("ask {away} of the upstream \"default\"")), "{shown}");
+}
+
+#[test]
 fn check_online_makes_no_directory() {
     let upstream = Upstream::of_payments();
     let dir = tempfile::TempDir::new().unwrap();

@@ -76,6 +76,21 @@ fn a_draining_gateway_turns_new_requests_and_connections_away() {
 }
 
 #[test]
+fn whoever_had_asked_before_the_end_is_answered_though_nobody_had_accepted_the_connection() {
+    let upstream = Upstream::of_payments();
+    let mut gateway = GatewayPlan::before(&upstream).server("threads = 1").start();
+    gateway.freeze();
+    let mut waiting: Vec<_> =
+        (0..32).map(|number| gateway.send(&post("/payments").key(&format!("{number}")))).collect();
+    gateway.signal("TERM");
+    gateway.signal("CONT");
+    for client in &mut waiting {
+        assert_eq!(client.read().word().as_deref(), Some("executed"));
+    }
+    assert_eq!(gateway.exit_code(), Some(0));
+}
+
+#[test]
 fn an_idle_connection_does_not_hold_up_the_end() {
     let upstream = Upstream::of_payments();
     let mut gateway = GatewayPlan::before(&upstream).start();

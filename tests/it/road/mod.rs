@@ -30,3 +30,4 @@ mod upgrades;
 mod upstream_http2;
 mod upstream_streams;
 mod upstream_tls;
+mod versions;

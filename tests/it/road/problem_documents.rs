@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Gate, GatewayPlan, Reply, Unlistened, Upstream, get, post};
+use crate::harness::{Answer, Gate, GatewayPlan, Reply, Unlistened, Upstream, get, post, until};
 
 /// Everything that holds of every problem document.
 fn expect_well_formed(answer: &Answer, code: &str, retry_same_key: bool) -> Value {
@@ -159,4 +159,27 @@ fn what_was_never_claimed_is_not_said_to_be_released() {
         assert_eq!(answer.problem(), (502, "upstream-unreachable".into()));
         assert_ne!(answer.word().as_deref(), Some("released"));
     }
+}
+
+#[test]
+fn the_line_of_a_request_names_the_gateways_own_problem_and_not_the_upstreams() {
+    let upstream = Upstream::always(Reply::answer(400).body("no"));
+    let gateway = GatewayPlan::before(&upstream).start();
+    gateway.ask(&post("/payments").key("k"));
+    gateway.ask(&post("/payments").key(""));
+    until("both are logged", || gateway.log().matches("status=400").count() == 2);
+    let log = gateway.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("status=400")).collect();
+    assert!(!lines[0].contains("problem=") && lines[1].contains("problem=\"key-invalid\""), "{lines:?}");
+}
+
+#[test]
+fn the_log_names_the_server_that_did_not_answer() {
+    let nobody = Unlistened::port();
+    let gateway = GatewayPlan::before_url(&nobody.url()).start();
+    gateway.ask(&post("/payments").key("k"));
+    let named = format!("ask {} of the upstream \\\"default\\\"", nobody.url().replace("http://", ""));
+    until("it is named", || {
+        gateway.log().contains(&named) || gateway.log().contains(&named.replace('\\', ""))
+    });
 }

@@ -51,6 +51,7 @@ fn the_protocol_is_agreed_upon_and_nothing_in_common_is_told() {
     assert_eq!(agreed(&both, &["http/1.1"]).as_deref(), Some("http/1.1"));
     assert_eq!(agreed(&both, &[]), None);
     assert_eq!(agreed(&one, &["h2", "http/1.1"]).as_deref(), Some("http/1.1"));
+    assert_eq!(agreed(&both, &["http/1.0"]).as_deref(), Some("http/1.0"));
     // RFC 7301 §3.2.
     let refused = authority.stranger().offering(&["spdy/3"]).connect(both.listen_addr()).unwrap_err();
     assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
@@ -60,7 +61,7 @@ fn the_protocol_is_agreed_upon_and_nothing_in_common_is_told() {
 fn a_caller_without_a_certificate_or_with_a_strangers_is_refused_where_one_is_required() {
     let (upstream, authority, other) =
         (Upstream::of_payments(), Authority::new("ca"), Authority::new("other"));
-    let gateway = secured(&upstream, &authority).server(&authority.asking_line()).logged("debug").start();
+    let gateway = secured(&upstream, &authority).server(&authority.asking_line()).start();
     let known = authority.stranger().showing(&authority.caller("ann"));
     let unknown = authority.stranger().showing(&other.caller("ann"));
     assert!(known.say(gateway.listen_addr(), GET).unwrap().starts_with("HTTP/1.1 201"));
