@@ -24,8 +24,8 @@ impl Running {
         self.shared.leaving.store(true, Ordering::Release);
         tokio::time::sleep(self.config.server.stop_delay).await;
         let deadline = Instant::now() + self.config.server.drain_timeout;
-        self.stop.accepting.cancel();
         self.shared.draining.store(true, Ordering::Release);
+        self.stop.accepting.cancel();
         self.shared.newcomers.close();
         if timeout_at(deadline.min(Instant::now() + NEWCOMERS_MAX), self.shared.newcomers.wait())
             .await
