@@ -74,7 +74,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
     }
 }
 
-/// `%uXXXX`, as scripts and servers of Microsoft escape.
+/// `%u70BA`, as scripts and servers of Microsoft escape.
 pub(super) fn percent_u_decoded(path: &[u8]) -> Option<Vec<u8>> {
     rewritten(path, |text| match *text {
         [b'%', b'u' | b'U', a, b, c, d, ..] => {
