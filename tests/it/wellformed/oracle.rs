@@ -69,7 +69,7 @@ fn is_same_head(sent: &Head, got: &Head) -> bool {
     sent.method == got.method
         && target == got.target
         && host.is_none_or(|host| got.all("host") == [host])
-        && end_to_end(sent, sent, |name| name.replace('_', "-")) == end_to_end(got, sent, str::to_owned)
+        && end_to_end(sent, sent, is_taken_from_a_caller) == end_to_end(got, sent, is_made_anew)
 }
 
 /// RFC 9112 §3.2.2: what an absolute target asks for at its origin.
@@ -82,9 +82,17 @@ fn origin_form(target: &str) -> (String, Option<&str>) {
     (format!("{slash}{path}"), Some(authority))
 }
 
-/// The fields that a gateway hands on as they are; each name's values in order. Those of a caller that another server
-/// reads as fields made anew do not travel either: to CGI and its like, `Content_Length` is `Content-Length`.
-fn end_to_end(head: &Head, sent: &Head, read_as: fn(&str) -> String) -> Vec<(String, Vec<u8>)> {
+/// The fields that a gateway hands on as they are, without those that are `not_handed_on`; each name's values in order.
+fn end_to_end(head: &Head, sent: &Head, not_handed_on: fn(&str) -> bool) -> Vec<(String, Vec<u8>)> {
+    let named = sent.list("connection");
+    let mut fields = head.fields.clone();
+    fields.retain(|(name, _)| !not_handed_on(name) && !named.contains(name));
+    fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+    fields
+}
+
+/// Whether a gateway writes a field of this name itself.
+fn is_made_anew(name: &str) -> bool {
     const MADE_ANEW: &[&str] = &[
         "connection",
         "content-length",
@@ -104,11 +112,16 @@ fn end_to_end(head: &Head, sent: &Head, read_as: fn(&str) -> String) -> Vec<(Str
         "x-forwarded-host",
         "x-forwarded-proto",
     ];
-    let named = sent.list("connection");
-    let mut fields = head.fields.clone();
-    fields.retain(|(name, _)| !MADE_ANEW.contains(&read_as(name).as_str()) && !named.contains(name));
-    fields.sort_by(|(one, _), (other, _)| one.cmp(other));
-    fields
+    MADE_ANEW.contains(&name)
+}
+
+/// Whether a caller's field of this name ends here: one that is made anew, or that another server reads as such (to
+/// CGI and its like, `Content_Length` is `Content-Length`), or, since the gateway is set to `forwarded = "replace"`,
+/// any other word on where the request came from.
+fn is_taken_from_a_caller(name: &str) -> bool {
+    const TELL_AN_ORIGIN: &[&str] = &["x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"];
+    let read = name.replace('_', "-");
+    is_made_anew(&read) || read.starts_with("x-forwarded-") || TELL_AN_ORIGIN.contains(&read.as_str())
 }
 
 #[cfg(test)]
@@ -136,11 +149,19 @@ mod tests {
     }
 
     #[test]
+    fn a_callers_word_on_where_it_came_from_does_not_travel() {
+        let sent = b"GET /a HTTP/1.1\r\nHost: h\r\nX_Forwarded_Gor: x\r\nX-Real-IP: y\r\n\r\n";
+        assert_eq!(objection(sent, &[got("GET /a HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: z\r\n\r\n")]), None);
+        assert!(objection(sent, &[got("GET /a HTTP/1.1\r\nHost: h\r\nX-Real-IP: y\r\n\r\n")]).is_some());
+    }
+
+    #[test]
     fn what_was_not_sent_is_told() {
         for bytes in [
             "POST /a HTTP/1.1\r\nHost: h\r\n\r\n",
             "POST /a HTTP/1.1\r\nHost: other\r\nContent-Length: 1\r\n\r\nx",
             "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nNew: y\r\n\r\nx",
+            "POST /b HTTP/1.1\r\nHost: h\r\nX-Forwarded-Port: 1\r\n\r\n",
             "POST /c HTTP/1.1\r\nHost: h\r\n\r\n",
         ] {
             assert!(objection(SENT, &[got(bytes)]).is_some(), "{bytes:?}");
