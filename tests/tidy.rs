@@ -27,13 +27,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &["protocol"]),
     ("config", &["protocol"]),
     ("store", &["protocol", "clock"]),
-    ("ledger", &["protocol", "clock", "store"]),
-    ("migration", &["protocol", "clock", "store"]),
-    ("upstream", &["config"]),
     ("telemetry", &["protocol", "clock", "config"]),
+    ("ledger", &["protocol", "clock", "store", "telemetry"]),
+    ("migration", &["protocol", "clock", "store"]),
+    ("upstream", &["config", "telemetry"]),
     ("proxy", &["protocol", "clock", "config", "ledger", "upstream", "telemetry"]),
-    ("server", &["config", "proxy"]),
-    ("admin", &[]),
+    ("server", &["config", "telemetry", "proxy"]),
+    ("admin", &["protocol", "clock", "config", "store", "ledger", "telemetry", "server"]),
     (
         "gateway",
         &[
@@ -49,7 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
-    ("cli", &["protocol", "clock", "config", "store", "migration", "gateway"]),
+    ("cli", &["protocol", "clock", "config", "store", "migration", "admin", "gateway"]),
     ("main", &["config", "telemetry", "gateway", "cli"]),
 ];
 
@@ -90,6 +90,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("listenfd", &["src/gateway/systemd.rs"]),
     ("mimalloc", &["src/main.rs"]),
     ("postcard", &["src/store/codec/meta.rs"]),
+    ("prometheus_client", &["src/telemetry/"]),
     ("proxy_header", &["src/server/proxy_protocol.rs"]),
     ("quick_cache", &["src/ledger/answers.rs"]),
     ("redb", &["src/store/embedded.rs", "src/store/embedded/"]),

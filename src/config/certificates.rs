@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::load;
 use super::problem::{Unfit, Wrong};
 use super::section::{Findings, Section};
+use super::{CallersCertificate, ServerTls};
 
 /// Largest file of certificates: a system's whole bundle is a quarter of it.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -94,6 +95,25 @@ pub(super) fn authorities(find: &mut Findings<'_>, section: &Section<'_>, name: 
         return None;
     }
     Some(Authorities(found))
+}
+
+/// Reads what a listener shows and asks for: `tls_certificate_file`, `tls_key_file` and `tls_client_ca_file`.
+/// `certificate`: whether those who show none are refused.
+pub(super) fn server_tls(
+    find: &mut Findings<'_>,
+    section: &Section<'_>,
+    certificate: CallersCertificate,
+) -> Option<ServerTls> {
+    let identity = identity(find, section, "tls_certificate_file", "tls_key_file");
+    let authorities = authorities(find, section, "tls_client_ca_file");
+    let is_asked = section.value("tls_client_ca_file").is_some();
+    if is_asked && section.value("tls_certificate_file").is_none() {
+        section.missing(find, "tls_certificate_file");
+    }
+    Some(ServerTls {
+        identity: identity?,
+        callers: authorities.map(|authorities| (authorities, certificate)),
+    })
 }
 
 fn chain(

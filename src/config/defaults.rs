@@ -41,7 +41,14 @@ impl Default for Server {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), is_explicit: false }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+            is_explicit: false,
+            token: None,
+            audit_file: None,
+            tls: None,
+            host_names: Vec::new(),
+        }
     }
 }
 

@@ -15,9 +15,11 @@ use super::choices::{Choice, words_of};
 pub use super::shape::{Key, Shape};
 use super::{Compression, LogFormat, PathCase};
 
+mod admin;
 mod server;
 mod upstream;
 
+pub use admin::ADMIN;
 pub use server::SERVER;
 pub use upstream::UPSTREAM;
 
@@ -68,14 +70,6 @@ pub static ROOT: [Key; 7] = [
     key("routes", Shape::Tables, "", "The protected paths. The most specific one wins, whatever the order."),
     key("log", Shape::Table, "", "What is logged and how."),
 ];
-
-/// `[admin]`
-pub static ADMIN: [Key; 1] = [key(
-    "listen",
-    Shape::Text("an address such as \"127.0.0.1:8081\""),
-    "\"127.0.0.1:8081\"",
-    "Address to listen on. Where it is left out and taken already, the gateway runs without this listener.",
-)];
 
 /// `[store]`
 pub static STORE: [Key; 14] = [

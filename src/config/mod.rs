@@ -7,6 +7,7 @@
 //! is shown. `risks.rs` names the choices that are valid and may still surprise.
 
 mod address;
+mod admin;
 mod certificates;
 mod choices;
 mod defaults;
@@ -20,6 +21,7 @@ mod record_keys;
 mod resolve;
 pub mod risks;
 mod routes;
+mod secrets;
 mod section;
 mod server;
 mod shape;
@@ -71,6 +73,14 @@ pub struct Admin {
     /// Whether the address stands in the file. One that does not may be taken already, and the gateway
     /// then runs without this listener.
     pub is_explicit: bool,
+    /// What changes to records need, as read from `token_file`; none: nobody may change any.
+    pub token: Option<Secret>,
+    /// Where changes are written down; there is one where there is a token.
+    pub audit_file: Option<PathBuf>,
+    /// Certificate, and who vouches for operators; none: in the clear.
+    pub tls: Option<ServerTls>,
+    /// Names by which the listener is called, lower case, beside addresses and `localhost`.
+    pub host_names: Vec<String>,
 }
 
 /// Where records live.

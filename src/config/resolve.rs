@@ -1,19 +1,17 @@
 //! Turns the tables of a file into the types as meant, all but those with a file of their own
 //! (`server.rs`, `upstream.rs`, `routes.rs`).
 
-use std::path::Path;
-
 use toml::de::DeTable;
 
 use super::address;
+use super::admin::admin;
 use super::keys::{self, Known};
 use super::place::Place;
-use super::problem::{Unfit, Wrong};
 use super::record_keys::{self, RecordKeys};
 use super::section::{Findings, Section};
 use super::server::server;
 use super::upstream::upstreams;
-use super::{Admin, Backup, Config, Log, Secret, Store, defaults, load, routes, terms};
+use super::{Backup, Config, Log, Store, defaults, routes, secrets, terms};
 
 /// Resolves a whole file. `None`: what is needed to go on is wrong, and the problem is pushed.
 pub(super) fn config<'t>(find: &mut Findings<'_>, document: &'t DeTable<'t>) -> Option<Config> {
@@ -21,10 +19,10 @@ pub(super) fn config<'t>(find: &mut Findings<'_>, document: &'t DeTable<'t>) -> 
     let section = table(find, &root, "server", [&keys::SERVER, &[]]);
     let asks_callers = section.as_ref().is_some_and(|section| section.value("tls_client_ca_file").is_some());
     let server = server(find, section.as_ref());
-    let section = table(find, &root, "admin", [&keys::ADMIN, &[]]);
-    let admin = admin(find, section.as_ref());
     let section = table(find, &root, "store", [&keys::STORE, &[]]);
     let store = store(find, section.as_ref());
+    let section = table(find, &root, "admin", [&keys::ADMIN, &[]]);
+    let admin = admin(find, section.as_ref(), &store.url);
     let section = table(find, &root, "log", [&keys::LOG, &[]]);
     let log = log(find, section.as_ref());
     let upstreams = upstreams(find, &root);
@@ -39,11 +37,6 @@ fn table<'t>(find: &mut Findings<'_>, root: &Section<'t>, name: &str, known: Kno
     Section::open(find, root.value(name)?, name.to_owned(), known)
 }
 
-fn admin(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Admin {
-    let listen = section.and_then(|section| section.text(find, "listen", address::listen));
-    listen.map_or_else(Admin::default, |listen| Admin { listen, is_explicit: true })
-}
-
 fn store(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Store {
     let default = Store::default();
     let Some(section) = section else { return default };
@@ -54,7 +47,7 @@ fn store(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Store {
         local_cache: section.size(find, "local_cache").unwrap_or(default.local_cache),
         timeout: section.duration(find, "timeout").unwrap_or(default.timeout),
         session_ttl: section.duration(find, "session_ttl").unwrap_or(default.session_ttl),
-        hash_key: hash_key(find, section),
+        hash_key: secrets::secret(find, section, "hash_key_file"),
         min_replicas: section.count(find, "min_replicas").map_or(default.min_replicas, small),
         accept_eviction: section.flag(find, "accept_eviction").unwrap_or(default.accept_eviction),
         encryption_keys,
@@ -79,42 +72,13 @@ fn backup(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Backup> {
 /// Reads the keys from the file that `encryption_key_file` names.
 fn encryption_keys(find: &mut Findings<'_>, section: &Section<'_>) -> RecordKeys {
     const NAME: &str = "encryption_key_file";
-    let Some(text) = secret_file(find, section, NAME) else { return RecordKeys::default() };
+    let Some(text) = secrets::secret_file(find, section, NAME) else { return RecordKeys::default() };
     record_keys::read(text.reveal()).unwrap_or_else(|problems| {
         for unfit in problems {
             section.refuse(find, NAME, unfit);
         }
         RecordKeys::default()
     })
-}
-
-/// Reads the secret from the file that `hash_key_file` names.
-fn hash_key(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Secret> {
-    const SECRET_BYTES_MIN: usize = 16;
-    const NAME: &str = "hash_key_file";
-    let secret = Secret::new(secret_file(find, section, NAME)?.reveal().trim());
-    if secret.reveal().len() < SECRET_BYTES_MIN {
-        let wanted = format!("a file that holds a secret of at least {SECRET_BYTES_MIN} bytes of text");
-        section.refuse(find, NAME, Unfit::Expected(wanted));
-        return None;
-    }
-    Some(secret)
-}
-
-/// Reads the text of a file that holds a secret. What is not text reads as empty.
-fn secret_file(find: &mut Findings<'_>, section: &Section<'_>, name: &str) -> Option<Secret> {
-    const SECRET_BYTES_MAX: u64 = 64 * 1024;
-    // The secret itself put where its file's name belongs must not be shown: the value never is.
-    let file = section.text(find, name, |text| Ok(text.to_owned()))?;
-    let bytes = match load::bytes_of(Path::new(&file), SECRET_BYTES_MAX) {
-        Ok(bytes) => zeroize::Zeroizing::new(bytes),
-        Err(source) => {
-            let wrong = Wrong::Unreadable { file: "the file it names".to_owned(), source };
-            find.push(section.place_of(find, name), section.path_of(name), wrong);
-            return None;
-        }
-    };
-    Some(Secret::new(std::str::from_utf8(&bytes).unwrap_or_default()))
 }
 
 fn log(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> Log {

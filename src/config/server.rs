@@ -111,7 +111,8 @@ pub(super) fn server(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> 
     let default = Server::default();
     let Some(section) = section else { return default };
     let length = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    let tls = tls(find, section);
+    let certificate = section.word(find, "tls_client_certificate").unwrap_or(CallersCertificate::Required);
+    let tls = certificates::server_tls(find, section, certificate);
     let mut wait = |name, default| section.duration(find, name).unwrap_or(default);
     let (drain_timeout, stop_delay) =
         (wait("drain_timeout", default.drain_timeout), wait("stop_delay", default.stop_delay));
@@ -159,18 +160,4 @@ pub(super) fn server(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> 
         buffered_bytes_max,
         problem_base: section.text(find, "problem_base", terms::problem_base).unwrap_or(default.problem_base),
     }
-}
-
-fn tls(find: &mut Findings<'_>, section: &Section<'_>) -> Option<ServerTls> {
-    let identity = certificates::identity(find, section, "tls_certificate_file", "tls_key_file");
-    let authorities = certificates::authorities(find, section, "tls_client_ca_file");
-    let certificate = section.word(find, "tls_client_certificate").unwrap_or(CallersCertificate::Required);
-    let is_asked = section.value("tls_client_ca_file").is_some();
-    if is_asked && section.value("tls_certificate_file").is_none() {
-        section.missing(find, "tls_certificate_file");
-    }
-    Some(ServerTls {
-        identity: identity?,
-        callers: authorities.map(|authorities| (authorities, certificate)),
-    })
 }

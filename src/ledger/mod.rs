@@ -9,6 +9,7 @@ mod answers;
 mod attempts;
 mod claim;
 mod open;
+pub mod operations;
 mod sessions;
 mod sweep;
 mod twofold;

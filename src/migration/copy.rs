@@ -15,8 +15,9 @@ use super::patience::Side;
 use super::{MoveError, Step};
 use crate::protocol::record::{Phase, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
+use crate::store::Cursor;
 use crate::store::codec::{self, Standing};
-use crate::store::transfer::{Cursor, Moved, Page};
+use crate::store::transfer::{Moved, Page};
 
 /// Records that the first page has.
 const PAGE_FIRST: usize = 256;

@@ -27,6 +27,7 @@
 
 mod compress;
 mod meta;
+mod outlined;
 mod seal;
 mod standing;
 mod unreadable;
@@ -299,6 +300,24 @@ fn checked(mut head: BytesMut, body: Bytes) -> Encoded {
 
 /// Makes sure that a record is whole and of a format that is read here. Answers what was done to it.
 fn check(head: &[u8], body: &[u8]) -> Result<u8, Cause> {
+    let checked = check_head(head);
+    let is_whole = lengths(head).is_some_and(|(_, body_len)| u64::try_from(body.len()) == Ok(body_len));
+    let stored_checksum = array(head, CHECKSUM_AT).map(u32::from_be_bytes);
+    match checked {
+        Err(newer @ Cause::NewerFormat(_))
+            if head.get(FORMAT_AT).is_some_and(|format| *format > FORMAT_MAX) =>
+        {
+            Err(newer)
+        }
+        Ok(_) | Err(Cause::NewerFormat(_)) if !is_whole || stored_checksum != Some(checksum(head, body)) => {
+            Err(Cause::Damaged)
+        }
+        checked => checked,
+    }
+}
+
+/// Makes sure that a head is of a format that is read here, and has all its metadata.
+fn check_head(head: &[u8]) -> Result<u8, Cause> {
     let byte = |at: usize| head.get(at).copied().ok_or(Cause::Damaged);
     if head.first_chunk() != Some(&MAGIC) {
         return Err(Cause::Damaged);
@@ -313,11 +332,9 @@ fn check(head: &[u8], body: &[u8]) -> Result<u8, Cause> {
         FORMAT_MAX => (SEALED..=SEALED | COMPRESSED).contains(&done_to_it),
         _ => false,
     };
-    let is_whole = lengths(head).is_some_and(|(meta_len, body_len)| {
-        head.len().checked_sub(HEAD_LEN) == Some(meta_len) && u64::try_from(body.len()) == Ok(body_len)
-    });
-    let stored_checksum = array(head, CHECKSUM_AT).map(u32::from_be_bytes);
-    if !is_known || !is_whole || stored_checksum != Some(checksum(head, body)) {
+    let is_whole =
+        lengths(head).is_some_and(|(meta_len, _)| head.len().checked_sub(HEAD_LEN) == Some(meta_len));
+    if !is_known || !is_whole {
         return Err(Cause::Damaged);
     }
     match byte(FINGERPRINT_VERSION_AT)? {

@@ -34,7 +34,9 @@ use self::writer::Writer;
 use super::codec::Codec;
 use super::durability::Durability;
 use super::memory::OwnSessions;
-use super::{Gate, SessionLife, Store, StoreError, Swapped, Watch};
+use super::transfer::Transfer;
+use super::{Cursor, Gate, Listed, Listing, SessionLife, Store, StoreError, Swapped, Watch};
+use crate::protocol::outline::Outline;
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
 
@@ -240,6 +242,23 @@ impl Store for EmbeddedStore {
     async fn ping(&self) -> Result<(), StoreError> {
         // Changes nothing, but begins a transaction, which the engine refuses once it has failed.
         self.writer.write(|_tables| Ok(())).await
+    }
+
+    async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
+        Ok(self.page(after, most).await?.listing(&self.codec))
+    }
+
+    async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
+        let Seen::Record(record) = self.fetch(key).await? else { return Ok(None) };
+        Ok(Some(Listed { key: *key, outline: Some(Outline::from(&*record)), keep_for: Duration::ZERO }))
+    }
+
+    async fn count_forgetting(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn forgettings(&self) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {

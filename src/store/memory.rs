@@ -11,8 +11,8 @@ use async_trait::async_trait;
 
 use super::codec::{self, Codec, Encoded};
 use super::durability::Durability;
-use super::transfer::{Cursor, Moved, Page, Transfer};
-use super::{Closure, Gate, SessionLife, Store, StoreError, Swapped, Watch};
+use super::transfer::{Moved, Page, Transfer};
+use super::{Closure, Cursor, Gate, Listed, Listing, SessionLife, Store, StoreError, Swapped, Watch};
 use crate::clock;
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
@@ -123,6 +123,27 @@ impl Store for MemoryStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
+        Ok(self.page(after, most).await?.listing(&self.codec))
+    }
+
+    async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
+        let now = clock::monotonic();
+        Ok(self.shelf().live(key, now).map(|kept| Listed {
+            key: *key,
+            outline: self.codec.outline(key, &kept.encoded.head),
+            keep_for: kept.expires.saturating_duration_since(now),
+        }))
+    }
+
+    async fn count_forgetting(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn forgettings(&self) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {

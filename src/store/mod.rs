@@ -21,6 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::protocol::outline::Outline;
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
 
@@ -80,11 +81,54 @@ pub trait Store: Send + Sync + 'static {
     /// Answers whether the store can be reached and takes writes.
     async fn ping(&self) -> Result<(), StoreError>;
 
+    /// Some of the records without their answers, `most` of them or about as many, beginning after `after`. Reads no
+    /// more bodies than it must.
+    ///
+    /// Every record that stands during the whole of a round trip through the pages is in one of them at least; one may
+    /// be in two.
+    async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError>;
+
+    /// Answers what stands under `key` without its answer, and for how long.
+    async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError>;
+
+    /// Counts that an operator took a record away, so that whoever keeps finished records in memory lets go of them.
+    /// To be called after the removal.
+    ///
+    /// Errors: nothing is known, it may have been counted; counting twice does no harm.
+    async fn count_forgetting(&self) -> Result<(), StoreError>;
+
+    /// How often [`Store::count_forgetting`] was called, by anybody. Stores of one process may answer 0.
+    async fn forgettings(&self) -> Result<u64, StoreError>;
+
     /// Asks the store how well it keeps what it acknowledges.
     async fn inspect(&self) -> Result<Durability, StoreError>;
 
     /// What the store is and where, for the log: never holds a credential.
     fn describe(&self) -> String;
+}
+
+/// Where a page of records ended; means something to the store that gave it and to nobody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(pub Vec<u8>);
+
+/// Some of a store's records, without their answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The records.
+    pub records: Vec<Listed>,
+    /// Where to go on; `None`: these were the last.
+    pub next: Option<Cursor>,
+}
+
+/// A record without its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Where it stands.
+    pub key: StorageKey,
+    /// What it says. `None`: it cannot be read.
+    pub outline: Option<Outline>,
+    /// How long it is still kept.
+    pub keep_for: Duration,
 }
 
 /// What a store that is shared by several gateways is told beside its address.

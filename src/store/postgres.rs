@@ -43,7 +43,9 @@ use self::trouble::Failure;
 use self::watchers::{LISTEN, REGISTER, Watchers};
 use super::codec::{Codec, Encoded};
 use super::durability::Durability;
-use super::{Gate, Options, SessionLife, Store, StoreError, Swapped, Watch};
+use super::transfer::Transfer;
+use super::{Cursor, Gate, Listed, Listing, Options, SessionLife, Store, StoreError, Swapped, Watch};
+use crate::protocol::outline::Outline;
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
 
@@ -285,6 +287,23 @@ impl Store for PostgresStore {
             })));
         }
         Ok(())
+    }
+
+    async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
+        Ok(self.page(after, most).await?.listing(&self.codec))
+    }
+
+    async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
+        let Seen::Record(record) = self.fetch(key).await? else { return Ok(None) };
+        Ok(Some(Listed { key: *key, outline: Some(Outline::from(&*record)), keep_for: Duration::ZERO }))
+    }
+
+    async fn count_forgetting(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn forgettings(&self) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {

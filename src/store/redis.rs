@@ -51,7 +51,8 @@ use self::watchers::Watchers;
 use super::codec::{self, Cause, Codec, Encoded, Stored};
 use super::durability::Durability;
 use super::transfer::Transfer;
-use super::{Gate, Options, SessionLife, Store, StoreError, Swapped, Watch};
+use super::{Cursor, Gate, Listed, Listing, Options, SessionLife, Store, StoreError, Swapped, Watch};
+use crate::protocol::outline::Outline;
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
 
@@ -316,6 +317,23 @@ impl Store for RedisStore {
     async fn ping(&self) -> Result<(), StoreError> {
         // In a cluster: to the server that holds the gate. Whether others are there, their keys will tell.
         Ok(self.servers.look(&self.gate_key(), Lane::Small, Cmd::new().arg("PING")).await.map(drop)?)
+    }
+
+    async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
+        Ok(self.page(after, most).await?.listing(&self.codec))
+    }
+
+    async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
+        let Seen::Record(record) = self.fetch(key).await? else { return Ok(None) };
+        Ok(Some(Listed { key: *key, outline: Some(Outline::from(&*record)), keep_for: Duration::ZERO }))
+    }
+
+    async fn count_forgetting(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn forgettings(&self) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {

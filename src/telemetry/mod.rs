@@ -1,6 +1,7 @@
-//! What operators read: the log, and one line in it per request.
+//! What operators read: the log, one line in it per request, and the metrics.
 //!
 //! Must not hold keys, credentials or bodies.
 
 pub mod access;
 pub mod log;
+pub mod metrics;

@@ -18,7 +18,7 @@ use onceway::protocol::saved::{SavedHead, SavedResponse};
 use onceway::protocol::scope::StorageKey;
 use onceway::store::durability::Durability;
 use onceway::store::memory::MemoryStore;
-use onceway::store::{Gate, SessionLife, Store, StoreError, Swapped, Watch};
+use onceway::store::{Cursor, Gate, Listed, Listing, SessionLife, Store, StoreError, Swapped, Watch};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -147,6 +147,22 @@ impl Store for Unreliable {
 
     async fn watch(&self, _: &StorageKey) -> Result<Watch, StoreError> {
         Ok(Watch::never())
+    }
+
+    async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
+        self.inner.list(after, most).await
+    }
+
+    async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
+        self.inner.outline(key).await
+    }
+
+    async fn count_forgetting(&self) -> Result<(), StoreError> {
+        self.inner.count_forgetting().await
+    }
+
+    async fn forgettings(&self) -> Result<u64, StoreError> {
+        self.inner.forgettings().await
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {

@@ -17,7 +17,7 @@ use onceway::protocol::saved::{SavedHead, SavedResponse};
 use onceway::protocol::scope::StorageKey;
 use onceway::store::durability::Durability;
 use onceway::store::memory::MemoryStore;
-use onceway::store::{Gate, SessionLife, Store, StoreError, Swapped, Watch};
+use onceway::store::{Cursor, Gate, Listed, Listing, SessionLife, Store, StoreError, Swapped, Watch};
 
 const OLD: u8 = 1;
 const NEW: u8 = 2;
@@ -73,6 +73,22 @@ impl Store for StepByStep {
 
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
+        self.0.list(after, most).await
+    }
+
+    async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
+        self.0.outline(key).await
+    }
+
+    async fn count_forgetting(&self) -> Result<(), StoreError> {
+        self.0.count_forgetting().await
+    }
+
+    async fn forgettings(&self) -> Result<u64, StoreError> {
+        self.0.forgettings().await
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {

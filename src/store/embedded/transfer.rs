@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::super::Cursor;
 use super::super::codec::{self, Encoded, Stored};
-use super::super::transfer::{Cursor, Moved, Page, Transfer};
+use super::super::transfer::{Moved, Page, Transfer};
 use super::super::{Gate, StoreError};
 use super::EmbeddedStore;
 use super::scan::{self, Standing};

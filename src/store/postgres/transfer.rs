@@ -11,8 +11,9 @@ use super::claims::{key_of, some_body};
 use super::trouble::Failure;
 use crate::protocol::record::Session;
 use crate::protocol::scope::StorageKey;
+use crate::store::Cursor;
 use crate::store::codec::Encoded;
-use crate::store::transfer::{Cursor, Moved, Page, Transfer};
+use crate::store::transfer::{Moved, Page, Transfer};
 use crate::store::{Gate, StoreError};
 
 /// Records in one statement at most.

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value};
 use tokio::task::JoinSet;
 
+use super::super::Cursor;
 use super::super::codec::{self, Encoded, Stored};
-use super::super::transfer::{Cursor, Moved, Page, Transfer};
+use super::super::transfer::{Moved, Page, Transfer};
 use super::super::{Gate, StoreError};
 use super::node::{Lane, Request};
 use super::servers::Part;

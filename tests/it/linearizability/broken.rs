@@ -11,7 +11,7 @@ use onceway::protocol::record::{Phase, Record, Seen, Session, Version};
 use onceway::protocol::scope::StorageKey;
 use onceway::store::durability::Durability;
 use onceway::store::memory::MemoryStore;
-use onceway::store::{Gate, SessionLife, Store, StoreError, Swapped, Watch};
+use onceway::store::{Cursor, Gate, Listed, Listing, SessionLife, Store, StoreError, Swapped, Watch};
 use tokio::task::yield_now;
 
 /// What is wrong with a store.
@@ -193,6 +193,22 @@ impl Store for Broken {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.inner.ping().await
+    }
+
+    async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
+        self.inner.list(after, most).await
+    }
+
+    async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
+        self.inner.outline(key).await
+    }
+
+    async fn count_forgetting(&self) -> Result<(), StoreError> {
+        self.inner.count_forgetting().await
+    }
+
+    async fn forgettings(&self) -> Result<u64, StoreError> {
+        self.inner.forgettings().await
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {

@@ -11,8 +11,8 @@ use onceway::protocol::record::{Record, Seen, Session, Version};
 use onceway::protocol::scope::StorageKey;
 use onceway::store::durability::Durability;
 use onceway::store::memory::MemoryStore;
-use onceway::store::transfer::{Cursor, Moved, Page, Transfer};
-use onceway::store::{Gate, SessionLife, Store, StoreError, Swapped, Watch};
+use onceway::store::transfer::{Moved, Page, Transfer};
+use onceway::store::{Cursor, Gate, Listed, Listing, SessionLife, Store, StoreError, Swapped, Watch};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -219,6 +219,22 @@ impl Store for Site {
 
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
+        self.guarded(self.inner.list(after, most)).await
+    }
+
+    async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
+        self.guarded(self.inner.outline(key)).await
+    }
+
+    async fn count_forgetting(&self) -> Result<(), StoreError> {
+        self.guarded(self.inner.count_forgetting()).await
+    }
+
+    async fn forgettings(&self) -> Result<u64, StoreError> {
+        self.guarded(self.inner.forgettings()).await
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {

@@ -1,0 +1,44 @@
+//! Turns `[admin]` into what the operators' listener needs.
+//!
+//! Read `keys/admin.rs` for what may stand there.
+
+use super::problem::Unfit;
+use super::section::{Findings, Section};
+use super::{Admin, CallersCertificate, Secret, StoreUrl, address, certificates, pattern, secrets};
+
+/// Resolves the table.
+pub(super) fn admin(find: &mut Findings<'_>, section: Option<&Section<'_>>, store: &StoreUrl) -> Admin {
+    let default = Admin::default();
+    let Some(section) = section else { return default };
+    let listen = section.text(find, "listen", address::listen);
+    let token = token(find, section);
+    let named = section.text(find, "audit_file", address::directory);
+    let audit_file = match (named, store) {
+        (Some(file), _) => Some(file),
+        (None, _) if section.value("token_file").is_none() => None,
+        (None, StoreUrl::Embedded(dir)) => Some(dir.join("audit.jsonl")),
+        (None, StoreUrl::Memory | StoreUrl::Redis(_) | StoreUrl::Postgres(_)) => {
+            section.missing(find, "audit_file");
+            None
+        }
+    };
+    Admin {
+        listen: listen.unwrap_or(default.listen),
+        is_explicit: listen.is_some(),
+        token,
+        audit_file,
+        // Health and metrics are for those too who have no certificate.
+        tls: certificates::server_tls(find, section, CallersCertificate::Optional),
+        host_names: section.texts(find, "host_names", pattern::host).unwrap_or_default(),
+    }
+}
+
+fn token(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Secret> {
+    const NAME: &str = "token_file";
+    let token = secrets::secret(find, section, NAME)?;
+    if token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some(token);
+    }
+    section.refuse(find, NAME, Unfit::Expected("a file that holds one word of printable ASCII".to_owned()));
+    None
+}
