@@ -26,6 +26,7 @@ mod section;
 mod server;
 mod shape;
 mod terms;
+mod traces;
 mod units;
 mod upstream;
 
@@ -37,6 +38,7 @@ pub use place::Place;
 pub use problem::{ConfigProblems, Problem, Unfit, Wrong};
 pub use record_keys::EncryptionKey;
 pub use server::{CallersCertificate, Forwarded, ForwardedFields, Server, ServerTls};
+pub use traces::Traces;
 pub use units::{parse_duration, show_duration, show_size};
 pub use upstream::{Admission, Health, Protocol, Upstream};
 
@@ -63,6 +65,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The log.
     pub log: Log,
+    /// The traces.
+    pub traces: Traces,
 }
 
 /// The listener for operators.
