@@ -2,6 +2,8 @@
 //!
 //! Must not know keys, records or upstreams.
 
+pub mod console;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
