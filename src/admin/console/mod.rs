@@ -31,7 +31,7 @@ macro_rules! script {
 const CONTENT_SECURITY_POLICY: &str = concat!(
     "default-src 'none'; ",
     "script-src 'sha256-duyXMrnJy4k1djP8AS9VqNT90PYHirCn9p1/7SMvk14='; ",
-    "style-src 'sha256-DzDnu89ocNdr8pAWoE+JgyJ6Vh4U4A20mLtJ377XVaE='; ",
+    "style-src 'sha256-OGmJulHACm6wgGAScdyuK/Ne4SdxEttC07ULpL+6n/A='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; ",
     "require-trusted-types-for 'script'; trusted-types 'none'"
 );
