@@ -13,6 +13,7 @@
 mod campaign;
 mod config;
 mod conformance;
+mod console;
 mod demo;
 mod embedded_backup;
 mod embedded_crash;
