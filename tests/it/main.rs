@@ -8,6 +8,7 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod admin;
 #[path = "../../benches/failover/campaign.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest of it")]
 mod campaign;
