@@ -15,6 +15,7 @@ mod answers;
 mod asked;
 mod audit;
 mod changes;
+pub mod console;
 mod desk;
 mod find;
 mod given;

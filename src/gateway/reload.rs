@@ -15,6 +15,7 @@ use crate::admin::{Audit, CannotAudit};
 use crate::clock;
 use crate::config::{self, Config, ConfigProblems};
 use crate::server::{Acceptor, BadTls};
+use crate::telemetry::log;
 use crate::upstream::{BadAddress, BadTrust};
 
 /// How long a worker may take to go on with another configuration before that is told.
@@ -90,6 +91,10 @@ impl Running {
         if !continuity::is_alike(&self.config, &config) {
             self.derives_since = now;
         }
+        // Before the changes are told, so that they are where the level asks for them. It ends what an operator set.
+        if let Err(error) = log::set_level(&config.log.level) {
+            tracing::debug!(%error, "the log level stays");
+        }
         tell_changes(&self.config, &config, &losses);
         (self.config, self.settings) = (config, settings);
         Ok(())
@@ -154,7 +159,6 @@ fn fixed_that_differ(old: &Config, new: &Config) -> Vec<&'static str> {
         ("store.compression", store.compression == *compression),
         ("store.backup_dir or store.backup_every", store.backup == *backup),
         ("log.format", old.log.format == new.log.format),
-        ("log.level", old.log.level == new.log.level),
     ];
     keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
 }

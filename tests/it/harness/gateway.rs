@@ -29,6 +29,7 @@ pub(crate) struct GatewayPlan {
     policy: String,
     routes: Vec<String>,
     log_level: String,
+    log_lines: String,
 }
 
 /// A process that is killed when dropped.
@@ -59,6 +60,7 @@ impl GatewayPlan {
             policy: String::new(),
             routes: vec!["path = \"/payments\"\n".to_owned()],
             log_level: "info".to_owned(),
+            log_lines: String::new(),
         }
     }
 
@@ -108,6 +110,13 @@ impl GatewayPlan {
     /// Logs at another level than `info`, for a line of which the harness looks.
     pub(crate) fn logged(mut self, level: &str) -> Self {
         level.clone_into(&mut self.log_level);
+        self
+    }
+
+    /// Adds a line of `[log]`, or the tables after it.
+    pub(crate) fn log_line(mut self, line: &str) -> Self {
+        self.log_lines.push_str(line);
+        self.log_lines.push('\n');
         self
     }
 
@@ -231,7 +240,7 @@ impl GatewayPlan {
         for route in &self.routes {
             write!(text, "[[routes]]\n{route}").unwrap();
         }
-        write!(text, "[log]\nlevel = \"{}\"\n", self.log_level).unwrap();
+        write!(text, "[log]\nlevel = \"{}\"\n{}", self.log_level, self.log_lines).unwrap();
         text
     }
 }
