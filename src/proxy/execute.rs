@@ -85,8 +85,8 @@ impl Answer {
         Self { word: rejection.word(), response: Err(rejection), upstream_time: None }
     }
 
-    pub(super) fn replay(response: Response<AnswerStream>) -> Self {
-        Self { response: Ok(response), upstream_time: None, word: Word::Replayed }
+    pub(super) fn replay(response: Response<AnswerStream>, word: Word) -> Self {
+        Self { response: Ok(response), upstream_time: None, word }
     }
 
     fn first(response: Response<AnswerStream>, word: Word) -> Self {
