@@ -24,6 +24,7 @@ mod harness;
 mod ledger;
 mod linearizability;
 mod migration;
+mod operations;
 mod postgres_application;
 mod postgres_durability;
 mod postgres_store;
