@@ -8,6 +8,7 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod admin;
 #[path = "../../benches/failover/campaign.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest of it")]
 mod campaign;
@@ -23,6 +24,7 @@ mod harness;
 mod ledger;
 mod linearizability;
 mod migration;
+mod operations;
 mod postgres_application;
 mod postgres_durability;
 mod postgres_operators;
