@@ -17,6 +17,9 @@ const VERDICTS = [
   ["unprotected", "act", "sent without protection: the store was away"],
 ];
 
+/** Whether the gateway tells the level of its log. */
+let isLevelTold = false;
+
 /** Samples of the last five minutes: when, and every counter then. A gap is a sample without counters. */
 let samples = [];
 let status = null;
@@ -120,8 +123,10 @@ function showVerdicts(verdicts) {
 }
 
 function showHealth(state) {
-  const storeWord = state.store.reachable ? word("well", "reachable") : word("act", "out of reach");
-  const groups = [make("div", { class: "group" }, make("div", { class: "group-head" }, make("b", {}, `Store · ${state.store.name}`), storeWord))];
+  const { store } = state;
+  const storeWord = !store ? word("none", "not open yet") : store.reachable ? word("well", "reachable") : word("act", "out of reach");
+  const storeName = store ? `Store · ${store.name}` : "Store";
+  const groups = [make("div", { class: "group" }, make("div", { class: "group-head" }, make("b", {}, storeName), storeWord))];
   for (const upstream of state.upstreams) {
     const well = upstream.servers.filter((server) => server.healthy).length;
     const all = upstream.servers.length;
@@ -159,7 +164,7 @@ function showGateway(state) {
   const changes = state.changes === "token" ? "allowed with the token" : "switched off: admin.token_file is not set";
   const facts = [["Version", state.version], ["Started", moment(state.started_at)], ["Changes", changes]];
   replaceIfOther($("gateway-facts"), facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
-  $("level-form").hidden = state.changes !== "token";
+  $("level-form").hidden = state.changes !== "token" || !isLevelTold;
   tell($("routes-count"), String(state.routes.length));
   const routes = state.routes.map((route) => {
     const scope = route.scope.length > 0 ? `callers told apart by ${route.scope.join(", ")}` : "one space for all callers";
@@ -210,7 +215,10 @@ async function poll() {
     statusFailure = null;
     statusAt = Date.now();
     showStatus(status);
-    if (wasLost) announce("The gateway answers again.");
+    if (wasLost) {
+      announce("The gateway answers again.");
+      showLevel();
+    }
   } catch (failure) {
     statusFailure = failure;
     keepGap();
