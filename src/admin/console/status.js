@@ -4,6 +4,9 @@ const POLL_EVERY = 2000;
 const WINDOW = 5 * 60 * 1000;
 const RECENT = 10 * 1000;
 
+/** The rate to which the charts reach at least: a lone event is to be seen, and not to look like a flood. */
+const LOW = 0.25;
+
 const VERDICTS = [
   ["executed", "well", "sent to the service, and the answer kept"],
   ["replayed", "well", "given the first answer again; the service was not asked"],
@@ -61,31 +64,31 @@ function perSecond(counter) {
   return seconds > 0 ? count / seconds : Number.NaN;
 }
 
-/** Draws the rate between each two samples, the newest at the right. */
+/** Draws the rate of the ten seconds before each sample, the newest at the right; nothing across a gap. */
 function draw(chart, counter) {
   const end = samples[samples.length - 1].at;
   const strokes = [];
-  let stroke = [];
-  let highest = 0;
-  for (let index = 1; index < samples.length; index += 1) {
-    const [before, after] = [samples[index - 1], samples[index]];
-    if (!before.verdicts || !after.verdicts || after.at <= before.at) {
-      if (stroke.length > 0) strokes.push(stroke);
-      stroke = [];
-      continue;
+  let highest = LOW;
+  let first = 0;
+  samples.forEach((sample, index) => {
+    if (!sample.verdicts) {
+      first = index + 1;
+      return;
     }
-    const rate = ((counter(after.verdicts) - counter(before.verdicts)) * 1000) / (after.at - before.at);
+    while (samples[first].at < sample.at - RECENT - POLL_EVERY / 2 && first < index) first += 1;
+    if (first >= index) return;
+    const begin = samples[first];
+    const rate = ((counter(sample.verdicts) - counter(begin.verdicts)) * 1000) / Math.max(1, sample.at - begin.at);
     highest = Math.max(highest, rate);
-    if (stroke.length === 0) stroke.push([before.at, rate]);
-    stroke.push([after.at, rate]);
-  }
-  if (stroke.length > 0) strokes.push(stroke);
+    if (strokes.length === 0 || !samples[index - 1].verdicts || first === index - 1) strokes.push([[samples[index - 1].at, rate]]);
+    strokes[strokes.length - 1].push([sample.at, rate]);
+  });
   const x = (at) => (300 - ((end - at) / WINDOW) * 300).toFixed(1);
-  const y = (rate) => (highest === 0 ? 39 : 39 - (rate / highest) * 36).toFixed(1);
+  const y = (rate) => (39 - (rate / highest) * 36).toFixed(1);
   const line = strokes.map((points) => "M" + points.map(([at, rate]) => `${x(at)} ${y(rate)}`).join("L"));
   const area = strokes.map((points, index) => `${line[index]}L${x(points[points.length - 1][0])} 39L${x(points[0][0])} 39Z`);
   chart.querySelector(".line").setAttribute("d", line.join(""));
-  chart.querySelector(".area").setAttribute("d", highest === 0 ? "" : area.join(""));
+  chart.querySelector(".area").setAttribute("d", area.join(""));
 }
 
 function verdictRow(name) {
