@@ -15,6 +15,7 @@ mod config;
 mod conformance;
 mod console;
 mod demo;
+mod deploy;
 mod embedded_backup;
 mod embedded_crash;
 mod embedded_store;
