@@ -14,6 +14,7 @@ mod campaign;
 mod config;
 mod conformance;
 mod demo;
+mod deploy;
 mod embedded_backup;
 mod embedded_crash;
 mod embedded_store;
