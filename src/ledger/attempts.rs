@@ -50,6 +50,11 @@ impl Attempts {
         }
     }
 
+    /// How many somebody in this process answers for.
+    pub(super) fn at_work(&self) -> usize {
+        self.known().live.len()
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         // The sets stay consistent whatever panicked while the lock was held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

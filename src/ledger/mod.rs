@@ -293,6 +293,16 @@ impl Ledger {
         self.shared.sessions.is_fresh() && self.shared.sessions.is_connected()
     }
 
+    /// Claims that this process has made and not settled yet.
+    pub fn claims_in_flight(&self) -> usize {
+        self.shared.attempts.at_work()
+    }
+
+    /// Requests in this process that wait for another's answer.
+    pub fn waiters(&self) -> usize {
+        self.shared.waiters.count()
+    }
+
     /// Ends background work that may end: heartbeats and cleaning up. Settlements under way go on.
     pub fn stop(&self) {
         self.shared.stopping.cancel();

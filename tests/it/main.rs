@@ -13,6 +13,7 @@
 mod campaign;
 mod config;
 mod conformance;
+mod console;
 mod demo;
 mod deploy;
 mod embedded_backup;

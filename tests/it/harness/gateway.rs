@@ -28,6 +28,7 @@ pub(crate) struct GatewayPlan {
     policy: String,
     routes: Vec<String>,
     log_level: String,
+    log_lines: String,
 }
 
 /// A process that is killed when dropped.
@@ -57,6 +58,7 @@ impl GatewayPlan {
             policy: String::new(),
             routes: vec!["path = \"/payments\"\n".to_owned()],
             log_level: "info".to_owned(),
+            log_lines: String::new(),
         }
     }
 
@@ -99,6 +101,13 @@ impl GatewayPlan {
     /// Logs at another level than `info`, for a line of which the harness looks.
     pub(crate) fn logged(mut self, level: &str) -> Self {
         level.clone_into(&mut self.log_level);
+        self
+    }
+
+    /// Adds a line of `[log]`, or the tables after it.
+    pub(crate) fn log_line(mut self, line: &str) -> Self {
+        self.log_lines.push_str(line);
+        self.log_lines.push('\n');
         self
     }
 
@@ -221,7 +230,7 @@ impl GatewayPlan {
         for route in &self.routes {
             write!(text, "[[routes]]\n{route}").unwrap();
         }
-        write!(text, "[log]\nlevel = \"{}\"\n", self.log_level).unwrap();
+        write!(text, "[log]\nlevel = \"{}\"\n{}", self.log_level, self.log_lines).unwrap();
         text
     }
 }
