@@ -11,6 +11,7 @@
 #[path = "../../benches/failover/campaign.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest of it")]
 mod campaign;
+mod cli;
 mod config;
 mod conformance;
 mod demo;
