@@ -23,6 +23,8 @@ use crate::ledger::{BACKGROUND_COMMIT_MAX, Claim, Known, Opened, Question, Terms
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::machine::Asked;
 use crate::protocol::policy::{InFlightMode, Mode, OnStoreError, Policy};
+use crate::protocol::record::Settled;
+use crate::protocol::saved::SavedResponse;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::course::{Course, Errand, Spent};
 use crate::upstream::{Buffered, RequestBody, Timeouts, Upstream};
@@ -303,13 +305,11 @@ async fn decide(
 /// What a caller is told whose key is somebody else's claim.
 fn told(known: Known, policy: &Policy) -> Asking {
     let rejection = match known {
-        Known::Replay(..) if policy.mode == Mode::Observe => {
+        Known::Replay(..) | Known::Unstored(..) if policy.mode == Mode::Observe => {
             return Asking::Observed(Word::Replayed.as_str());
         }
-        Known::Replay(saved, settled) => {
-            let replay = respond::replayed(saved, settled, policy, clock::unix_millis());
-            return Asking::Answered(Answer::replay(replay));
-        }
+        Known::Replay(saved, settled) => return replay(saved, settled, policy, Word::Replayed),
+        Known::Unstored(saved, settled) => return replay(saved, settled, policy, Word::Unstored),
         Known::InFlight if policy.mode == Mode::Enforce => return Asking::InFlight,
         Known::InFlight => Rejection::InFlight,
         Known::BodyNotKept(head) => Rejection::ResultUnavailable(head),
@@ -320,6 +320,11 @@ fn told(known: Known, policy: &Policy) -> Asking {
         Mode::Observe => Asking::Observed(rejection.word().as_str()),
         Mode::Enforce => Asking::Answered(Answer::rejected(rejection)),
     }
+}
+
+fn replay(saved: SavedResponse, settled: Settled, policy: &Policy, word: Word) -> Asking {
+    let replay = respond::replayed(saved, settled, policy, clock::unix_millis(), word);
+    Asking::Answered(Answer::replay(replay, word))
 }
 
 /// Executes the claim and passes the answer on while the execution sees the record to its end.
@@ -343,6 +348,7 @@ fn what_was_found(opened: &Result<Opened, Unavailable>) -> &'static str {
         Ok(Opened::Execute(_)) => "claimed",
         Ok(Opened::Known(known)) => match known {
             Known::Replay(..) => Word::Replayed.as_str(),
+            Known::Unstored(..) => Word::Unstored.as_str(),
             Known::BodyNotKept(_) => Word::BodyNotKept.as_str(),
             Known::Mismatch => Word::Mismatch.as_str(),
             Known::InFlight => Word::InFlight.as_str(),

@@ -26,6 +26,7 @@ pub(crate) struct GatewayPlan {
     store: String,
     store_lines: String,
     server_lines: String,
+    admin_lines: String,
     policy: String,
     routes: Vec<String>,
     log_level: String,
@@ -56,6 +57,7 @@ impl GatewayPlan {
             store: "memory:".to_owned(),
             store_lines: String::new(),
             server_lines: String::new(),
+            admin_lines: String::new(),
             policy: String::new(),
             routes: vec!["path = \"/payments\"\n".to_owned()],
             log_level: "info".to_owned(),
@@ -74,6 +76,13 @@ impl GatewayPlan {
     pub(crate) fn server(mut self, line: &str) -> Self {
         self.server_lines.push_str(line);
         self.server_lines.push('\n');
+        self
+    }
+
+    /// Adds a line of `[admin]`.
+    pub(crate) fn admin(mut self, line: &str) -> Self {
+        self.admin_lines.push_str(line);
+        self.admin_lines.push('\n');
         self
     }
 
@@ -218,9 +227,10 @@ impl GatewayPlan {
     pub(crate) fn text(&self) -> String {
         // Ports are chosen by the system and told by the start-up line, so no two tests ever want the same.
         let mut text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\n{}\
              [store]\nurl = \"{}\"\n{}[upstreams.{}]\nurl = \"{}\"\n{}[policy]\n{}",
             self.server_lines,
+            self.admin_lines,
             self.store,
             self.store_lines,
             self.upstream_name,

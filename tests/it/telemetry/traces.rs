@@ -45,7 +45,8 @@ fn spans_of(mut gateway: Gateway, collector: &Upstream) -> HashMap<String, Span>
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
 }
 
 fn fact(span: &Span, name: &str) -> String {
@@ -67,7 +68,7 @@ fn the_stretches_of_a_request_stand_in_its_trace_below_the_request() {
     let spans = spans_of(gateway, &collector);
     let request = &spans["POST /payments"];
     assert_eq!((hex(&request.trace_id), hex(&request.parent_span_id)), (TRACE.into(), SPAN.into()));
-    assert_eq!(request.kind, SpanKind::Server as i32);
+    assert_eq!(request.kind(), SpanKind::Server);
     let told = ["http.response.status_code", "onceway.idempotency", "http.route", "url.path"];
     assert_eq!(told.map(|name| fact(request, name)), ["201", "executed", "/payments", "/payments"]);
     for name in ["claim", "forward", "settle"] {
