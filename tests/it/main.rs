@@ -12,6 +12,7 @@ mod admin;
 #[path = "../../benches/failover/campaign.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest of it")]
 mod campaign;
+mod cli;
 mod config;
 mod conformance;
 mod console;
@@ -27,12 +28,14 @@ mod migration;
 mod operations;
 mod postgres_application;
 mod postgres_durability;
+mod postgres_operators;
 mod postgres_store;
 mod postgres_tls;
 mod raw_bytes;
 mod records;
 mod redis_failovers;
 mod redis_faults;
+mod redis_operators;
 mod redis_store;
 mod redis_topology;
 mod road;
