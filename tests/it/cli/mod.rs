@@ -3,6 +3,7 @@
 mod changes;
 mod documents;
 mod keys;
+mod keys_tls;
 mod papers;
 mod schema;
 
