@@ -25,6 +25,7 @@ use std::time::Instant;
 
 use tokio_util::task::TaskTracker;
 
+use crate::admin::CannotAudit;
 use crate::clock;
 use crate::config::{Config, risks};
 use crate::ledger::{self, Ledger};
@@ -32,6 +33,7 @@ use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
 use crate::proxy::{Router, Settings, Shared};
 use crate::server::{self, BadTls, Reception, Stop};
+use crate::telemetry::metrics::Metrics;
 use crate::upstream::{BadAddress, BadTrust, Fleet, Upstream};
 
 use backing::Backing;
@@ -68,8 +70,14 @@ pub enum GatewayError {
     #[error("listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
     /// The certificates for callers cannot be used.
-    #[error("prepare TLS")]
+    #[error("prepare TLS of [server]")]
     Tls(#[from] BadTls),
+    /// The certificates for operators cannot be used.
+    #[error("prepare TLS of [admin]")]
+    OperatorsTls(#[source] BadTls),
+    /// Operators' changes cannot be put down.
+    #[error("prepare admin.audit_file")]
+    Audit(#[from] CannotAudit),
     /// The sockets that the service manager passed are not what is wanted.
     #[error("use the sockets that were passed")]
     Sockets(#[source] io::Error),
@@ -139,7 +147,7 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         Some(listener) => listener,
         None => bind(config.server.listen)?,
     };
-    let admin = Operators::serve(&config, sockets.admin)?;
+    let admin = Operators::serve(&config, sockets.admin, &Arc::new(Metrics::new()))?;
     let upstreams = Upstreams::of(&config, &Upstreams::default())?;
     upstreams.connect()?;
     let backing = Backing::open(&config.store).await?;
@@ -180,6 +188,8 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         let stopping = running.stop.connections.clone();
         async move { stopping.run_until_cancelled(vetting.keep()).await }
     });
+    let terms = operators::terms(&config, operators::audit(&config)?).map_err(GatewayError::OperatorsTls)?;
+    running.admin.go_by(terms, &running.settings, &upstreams);
     let backing = Arc::new(backing);
     running.chores.spawn({
         let (stopping, backing, config) = (running.stop.connections.clone(), backing.clone(), config.clone());

@@ -3,11 +3,13 @@
 //! [`Ledger::open`] is the only way to a [`Claim`], and a claim is the only licence to forward. Must
 //! not know HTTP. Read `../protocol/machine.rs` before; then `open.rs` (how a request gets its
 //! verdict), `claim.rs` (how it is settled), `twofold.rs` (how a key that was made in another way before is found), `sessions.rs` (who is alive), `sweep.rs` (what abandoned
-//! claims leave), `waiters.rs` (who is woken), `answers.rs` (what is kept in memory).
+//! claims leave), `waiters.rs` (who is woken), `answers.rs` (what is kept in memory), `operations.rs` (what operators
+//! see and do), `numbers.rs` (what is counted).
 
 mod answers;
 mod attempts;
 mod claim;
+mod numbers;
 mod open;
 pub mod operations;
 mod sessions;
@@ -32,6 +34,7 @@ use crate::store::{Gate, Store, StoreError, Watch};
 use answers::Answers;
 use attempts::Attempts;
 pub use claim::{BACKGROUND_COMMIT_MAX, Settlement, Unprocessed};
+pub use numbers::Cached;
 use sessions::Sessions;
 use sweep::Traces;
 pub use twofold::{Claim, LateClaim};
@@ -115,6 +118,8 @@ pub enum Opened {
 pub enum Known {
     /// Answer with the first answer.
     Replay(SavedResponse, Settled),
+    /// Answer with the first answer, which this process knows and the store has not taken yet.
+    Unstored(SavedResponse, Settled),
     /// The first answer is known, its body is not.
     BodyNotKept(SavedHead),
     /// The key belongs to another request.
@@ -240,17 +245,27 @@ impl Ledger {
     async fn beat(&self) {
         let session_ttl = self.shared.settings.session_ttl;
         let sessions = &self.shared.sessions;
+        // None at first: what was read before the first look may have been forgotten before it.
+        let mut forgettings_seen = None;
         loop {
             let sent_at = clock::monotonic();
             let renewal = async {
                 let gate = self.store.renew_session(sessions.own(), session_ttl).await?;
-                // A store may know who lives and take no more writes.
-                self.store.ping().await?;
-                Ok(gate)
+                // A store may know who lives and take no more writes. And whoever claims does not replay for longer
+                // than a heartbeat what an operator forgot.
+                let ((), forgettings) = tokio::try_join!(self.store.ping(), self.store.forgettings())?;
+                Ok((gate, forgettings))
             };
             match self.timed(renewal).await {
-                Ok(Gate::Open) => sessions.renewed(sent_at),
-                Ok(Gate::Closed(closure)) => sessions.turned_away(closure),
+                Ok((gate, forgettings)) => {
+                    if forgettings_seen.replace(forgettings) != Some(forgettings) {
+                        self.shared.answers.let_go();
+                    }
+                    match gate {
+                        Gate::Open => sessions.renewed(sent_at),
+                        Gate::Closed(closure) => sessions.turned_away(closure),
+                    }
+                }
                 Err(error) => sessions.renewal_failed(&error),
             }
             let interval = sessions::heartbeat_interval(session_ttl);
@@ -308,9 +323,10 @@ impl Ledger {
         if self.recall_one(question).is_some() {
             return Ok(false);
         }
+        let as_of = self.shared.answers.as_of();
         let seen = self.timed(self.store.fetch(&question.key)).await.map_err(Unavailable::Store)?;
         if let Seen::Record(record) = &seen {
-            self.shared.answers.remember(question.key, record);
+            self.shared.answers.remember(question.key, record, as_of);
         }
         Ok(matches!(self.judge(seen, question).await?, open::Judged::As(Verdict::InFlight(_), _)))
     }

@@ -32,6 +32,8 @@ pub(super) struct Sessions {
     lapses: AtomicU64,
     is_held: AtomicBool,
     connected: watch::Sender<bool>,
+    /// Whether the last heartbeat got an answer, whatever it was.
+    is_reached: AtomicBool,
     /// Whether the last answer was that the store takes no claims.
     is_turned_away: AtomicBool,
     absent: Mutex<HashMap<Session, Absence>>,
@@ -54,6 +56,7 @@ impl Sessions {
             lapses: AtomicU64::new(0),
             is_held: AtomicBool::new(false),
             connected: watch::Sender::new(false),
+            is_reached: AtomicBool::new(false),
             is_turned_away: AtomicBool::new(false),
             absent: Mutex::default(),
         }
@@ -70,8 +73,13 @@ impl Sessions {
     }
 
     fn is_renewed(&self) -> bool {
+        self.age().is_some_and(|age| age < self.ttl)
+    }
+
+    /// How long ago the last renewal was sent that let this process claim.
+    pub(super) fn age(&self) -> Option<Duration> {
         let renewed_at = *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        renewed_at.is_some_and(|at| clock::monotonic().duration_since(at) < self.ttl)
+        renewed_at.map(|at| clock::monotonic().duration_since(at))
     }
 
     /// How often the session may have lapsed so far.
@@ -94,6 +102,11 @@ impl Sessions {
         self.is_turned_away.load(Ordering::Acquire)
     }
 
+    /// Whether the store answered the last heartbeat, whatever it said.
+    pub(super) fn is_reached(&self) -> bool {
+        self.is_reached.load(Ordering::Acquire)
+    }
+
     /// Whether the last renewal succeeded.
     pub(super) fn is_connected(&self) -> bool {
         *self.connected.borrow()
@@ -112,6 +125,7 @@ impl Sessions {
         }
         *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent_at);
         self.is_turned_away.store(false, Ordering::Release);
+        self.is_reached.store(true, Ordering::Release);
         if !self.connected.send_replace(true) {
             tracing::info!("the store is within reach");
         }
@@ -122,6 +136,7 @@ impl Sessions {
         // Before the freshness ends, so that nobody takes this for a store that is out of reach.
         let was_turned_away = self.is_turned_away.swap(true, Ordering::AcqRel);
         self.end();
+        self.is_reached.store(true, Ordering::Release);
         if self.connected.send_replace(false) || !was_turned_away {
             let reason = closure.word();
             tracing::warn!(reason, "the store is closed for new claims: guarded requests are refused");
@@ -129,6 +144,7 @@ impl Sessions {
     }
 
     pub(super) fn renewal_failed(&self, error: &StoreError) {
+        self.is_reached.store(false, Ordering::Release);
         if self.connected.send_replace(false) {
             let error: &dyn std::error::Error = error;
             tracing::warn!(error, "the store is out of reach: guarded requests are refused");

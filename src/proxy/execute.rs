@@ -4,7 +4,6 @@
 //! stands as a tombstone and reads as unknown. Must not know how keys are found. Read `guard.rs` before.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header;
@@ -30,6 +29,7 @@ use crate::ledger::{Claim, LateClaim, Settlement, Unprocessed};
 use crate::protocol::policy::{Policy, StatusMeaning};
 use crate::protocol::record::UnknownReason;
 use crate::protocol::saved::{SavedHead, SavedResponse};
+use crate::telemetry::course::{Course, Spent};
 use crate::upstream::{
     AnswerBody, AnswerBroken, Buffered, Progress, RequestBody, SendError, Trailers, Upstream,
 };
@@ -53,7 +53,8 @@ pub(super) struct Forward {
 /// What the caller is told, and what the log should know.
 pub(super) struct Answer {
     pub(super) response: Result<Response<AnswerStream>, Rejection>,
-    pub(super) upstream_time: Option<Duration>,
+    /// Where the time went, as far as the caller waited.
+    pub(super) spent: Spent,
     word: Word,
 }
 
@@ -82,19 +83,19 @@ enum Lost {
 
 impl Answer {
     pub(super) fn rejected(rejection: Rejection) -> Self {
-        Self { word: rejection.word(), response: Err(rejection), upstream_time: None }
+        Self { word: rejection.word(), response: Err(rejection), spent: Spent::default() }
     }
 
-    pub(super) fn replay(response: Response<AnswerStream>) -> Self {
-        Self { response: Ok(response), upstream_time: None, word: Word::Replayed }
+    pub(super) fn replay(response: Response<AnswerStream>, word: Word) -> Self {
+        Self { response: Ok(response), spent: Spent::default(), word }
     }
 
     fn first(response: Response<AnswerStream>, word: Word) -> Self {
-        Self { response: Ok(response), upstream_time: None, word }
+        Self { response: Ok(response), spent: Spent::default(), word }
     }
 
-    fn took(self, upstream_time: Duration) -> Self {
-        Self { upstream_time: Some(upstream_time), ..self }
+    pub(super) fn by(self, course: &Course) -> Self {
+        Self { spent: course.spent(), ..self }
     }
 
     pub(super) fn word(&self) -> Word {
@@ -104,18 +105,14 @@ impl Answer {
 
 impl Forward {
     /// Forwards under `claim`, tells the caller as soon as there is an answer, and sees the record to its
-    /// end.
-    pub(super) async fn execute(self, mut claim: Claim, tell: oneshot::Sender<Answer>) {
+    /// end. `course`: what was spent on the claim.
+    pub(super) async fn execute(self, mut claim: Claim, mut course: Course, tell: oneshot::Sender<Answer>) {
         if self.proxy.shared.out_of_time.is_cancelled() {
-            claim.release(Unprocessed::NeverSent).await;
-            drop(tell.send(Answer::rejected(Rejection::Draining)));
-            return;
+            return leave_off(claim, Rejection::Draining, course, tell).await;
         }
         if let Err(error) = claim.confirm().await {
             tracing::warn!(%error, request_id = self.request_id, "the claim lapsed before it was used");
-            claim.release(Unprocessed::NeverSent).await;
-            drop(tell.send(Answer::rejected(Rejection::StoreUnavailable)));
-            return;
+            return leave_off(claim, Rejection::StoreUnavailable, course, tell).await;
         }
         let began = clock::monotonic();
         let progress = Progress::licensed_by(Box::new(claim.licence()));
@@ -125,10 +122,10 @@ impl Forward {
         tokio::pin!(exchange);
         let lost_to = tokio::select! {
             received = &mut exchange => {
-                let took = clock::monotonic().duration_since(began);
+                course.asked_upstream(began, progress.queued());
                 return match received {
-                    Ok(received) => self.settle(claim, received, took, tell).await,
-                    Err(lost) => self.settle_lost(claim, lost, took, tell).await,
+                    Ok(received) => self.settle(claim, received, course, tell).await,
+                    Err(lost) => self.settle_lost(claim, lost, course, tell).await,
                 };
             }
             () = progress.stalled_for(self.upstream.timeouts().response) => UnknownReason::ResponseTimeout,
@@ -136,9 +133,11 @@ impl Forward {
         };
         // What has not been sent by now never will be, whatever is told next.
         progress.give_up();
+        course.asked_upstream(began, progress.queued());
+        let began = clock::monotonic();
         let (_, late) = claim.unknown(lost_to).await;
-        let took = clock::monotonic().duration_since(began);
-        drop(tell.send(Answer::rejected(Rejection::AnswerLost(lost_to)).took(took)));
+        course.asked_store(began);
+        drop(tell.send(Answer::rejected(Rejection::AnswerLost(lost_to)).by(&course)));
         if lost_to == UnknownReason::ResponseTimeout {
             let until = Instant::now() + self.route.policy.late_answer_window;
             tokio::select! {
@@ -175,7 +174,14 @@ impl Forward {
         request.map(|()| buffered.into())
     }
 
-    async fn settle(&self, claim: Claim, received: Received, took: Duration, tell: oneshot::Sender<Answer>) {
+    async fn settle(
+        &self,
+        claim: Claim,
+        received: Received,
+        mut course: Course,
+        tell: oneshot::Sender<Answer>,
+    ) {
+        let began = clock::monotonic();
         let answer = match received {
             Received::Whole(saved, StatusMeaning::Answer) => {
                 let word = word_of(claim.complete(saved.clone()).await, Word::Executed);
@@ -193,12 +199,13 @@ impl Forward {
                 }
                 let claim = if meaning == StatusMeaning::Answer {
                     Word::Executed.mark(&mut response);
-                    drop(tell.send(Answer::first(response, Word::Executed).took(took)));
+                    drop(tell.send(Answer::first(response, Word::Executed).by(&course)));
                     Some(claim)
                 } else {
                     let word = settle_at_head(claim, head.status, meaning).await;
                     word.mark(&mut response);
-                    drop(tell.send(Answer::first(response, word).took(took)));
+                    course.asked_store(began);
+                    drop(tell.send(Answer::first(response, word).by(&course)));
                     None
                 };
                 return self.stream(claim, frames, trailers).carry(head, prefix, body).await;
@@ -208,7 +215,8 @@ impl Forward {
                 Answer::rejected(Rejection::AnswerLost(UnknownReason::ProtocolSwitched))
             }
         };
-        drop(tell.send(answer.took(took)));
+        course.asked_store(began);
+        drop(tell.send(answer.by(&course)));
     }
 
     fn stream(&self, claim: Option<Claim>, caller: mpsc::Sender<Piece>, trailers: Trailers) -> Stream {
@@ -224,7 +232,8 @@ impl Forward {
         }
     }
 
-    async fn settle_lost(&self, claim: Claim, lost: Lost, took: Duration, tell: oneshot::Sender<Answer>) {
+    async fn settle_lost(&self, claim: Claim, lost: Lost, mut course: Course, tell: oneshot::Sender<Answer>) {
+        let began = clock::monotonic();
         let rejection = match lost {
             Lost::Sending(error) => {
                 log_failure_of(&error, &self.request_id);
@@ -245,7 +254,8 @@ impl Forward {
                 Rejection::AnswerLost(UnknownReason::AnswerCutShort)
             }
         };
-        drop(tell.send(Answer::rejected(rejection).took(took)));
+        course.asked_store(began);
+        drop(tell.send(Answer::rejected(rejection).by(&course)));
     }
 
     async fn settle_late(&self, late: LateClaim, received: Received, until: Instant) {
@@ -269,6 +279,14 @@ impl Forward {
         };
         tracing::info!(request_id = self.request_id, ?settlement, "the answer came late");
     }
+}
+
+/// Gives back a claim for which nothing is sent.
+async fn leave_off(claim: Claim, rejection: Rejection, mut course: Course, tell: oneshot::Sender<Answer>) {
+    let began = clock::monotonic();
+    claim.release(Unprocessed::NeverSent).await;
+    course.asked_store(began);
+    drop(tell.send(Answer::rejected(rejection).by(&course)));
 }
 
 /// Settles an answer that is no answer to keep.

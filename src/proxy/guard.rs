@@ -23,8 +23,14 @@ use crate::ledger::{BACKGROUND_COMMIT_MAX, Claim, Known, Opened, Question, Terms
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::machine::Asked;
 use crate::protocol::policy::{InFlightMode, Mode, OnStoreError, Policy};
+use crate::protocol::record::Settled;
+use crate::protocol::saved::SavedResponse;
 use crate::telemetry::access::AccessLine;
+use crate::telemetry::course::{Course, Spent};
 use crate::upstream::{Buffered, RequestBody, Timeouts, Upstream};
+
+/// What became of one question to the ledger, and where the time went.
+type Timed = (Asking, Spent);
 
 /// What became of one question to the ledger.
 #[expect(clippy::large_enum_variant, reason = "lives for one step; nearly all are answers")]
@@ -172,25 +178,29 @@ impl Proxy {
         let policy = &route.policy;
         let wait_until = clock::monotonic() + policy.wait_timeout;
         loop {
-            match self.ask(route, &question, &request, caller, line.request_id()).await {
+            let (asking, spent) = self.ask(route, &question, &request, caller, line).await;
+            line.course.join(spent);
+            match asking {
                 Asking::Answered(answer) => {
-                    if let Some(time) = answer.upstream_time {
-                        line.upstream_took(time);
-                    }
                     line.word(answer.word().as_str());
                     return answer.response;
                 }
                 Asking::InFlight if policy.in_flight == InFlightMode::Reject => {
                     return Err(Rejection::InFlight);
                 }
-                Asking::InFlight => match self.ledger.wait(&question, wait_until).await {
-                    Ok(Waited::Settled) => {}
-                    Ok(Waited::TimedOut) => return Err(Rejection::InFlight),
-                    Err(error) => {
-                        log_unavailable(&error);
-                        return Err(Rejection::StoreUnavailable);
+                Asking::InFlight => {
+                    let began = clock::monotonic();
+                    let waited = self.ledger.wait(&question, wait_until).await;
+                    line.course.waited(began);
+                    match waited {
+                        Ok(Waited::Settled) => {}
+                        Ok(Waited::TimedOut) => return Err(Rejection::InFlight),
+                        Err(error) => {
+                            log_unavailable(&error);
+                            return Err(Rejection::StoreUnavailable);
+                        }
                     }
-                },
+                }
                 Asking::Unavailable if policy.on_store_error == OnStoreError::Forward => {
                     tracing::warn!(
                         request_id = line.request_id(),
@@ -215,31 +225,35 @@ impl Proxy {
         question: &Arc<Question>,
         request: &Arc<Request<WholeBody>>,
         caller: &Arc<Caller>,
-        request_id: &str,
-    ) -> Asking {
+        line: &AccessLine,
+    ) -> Timed {
+        let nothing = Spent::default();
         if let Some(known) = self.ledger.recall(question) {
-            return told(known, &route.policy);
+            return (told(known, &route.policy), nothing);
         }
         let (tell, answered) = oneshot::channel();
         let forward = Forward {
             proxy: self.clone(),
             upstream: match self.upstream_of(route) {
                 Ok(upstream) => upstream.clone(),
-                Err(rejection) => return Asking::Answered(Answer::rejected(rejection)),
+                Err(rejection) => return (Asking::Answered(Answer::rejected(rejection)), nothing),
             },
             route: Arc::clone(route),
             request: Arc::clone(request),
             caller: Arc::clone(caller),
-            request_id: request_id.to_owned(),
+            request_id: line.request_id().to_owned(),
         };
-        let (ledger, question) = (self.ledger.clone(), Arc::clone(question));
+        let (ledger, question, mut course) =
+            (self.ledger.clone(), Arc::clone(question), line.course.branch());
         // Boxed: a task is moved about before it runs, and this one is large.
         self.shared.exchanges.spawn(Box::pin(async move {
+            let began = clock::monotonic();
             let opened = ledger.open(&question).await;
-            decide(opened, forward, tell).await;
+            course.asked_store(began);
+            decide(opened, forward, course, tell).await;
         }));
         // The task is gone without an answer only if it panicked; what it claimed reads as unknown.
-        answered.await.unwrap_or_else(|_| Asking::Answered(Answer::rejected(Rejection::Internal)))
+        answered.await.unwrap_or_else(|_| (Asking::Answered(Answer::rejected(Rejection::Internal)), nothing))
     }
 
     async fn pass_again(
@@ -257,9 +271,14 @@ impl Proxy {
 }
 
 /// The one match on the verdict.
-async fn decide(opened: Result<Opened, Unavailable>, forward: Forward, tell: oneshot::Sender<Asking>) {
+async fn decide(
+    opened: Result<Opened, Unavailable>,
+    forward: Forward,
+    course: Course,
+    tell: oneshot::Sender<Timed>,
+) {
     let asking = match opened {
-        Ok(Opened::Execute(claim)) => return execute(*claim, forward, tell).await,
+        Ok(Opened::Execute(claim)) => return execute(*claim, forward, course, tell).await,
         Ok(Opened::Known(known)) => told(known, &forward.route.policy),
         Err(error) => {
             log_unavailable(&error);
@@ -278,19 +297,17 @@ async fn decide(opened: Result<Opened, Unavailable>, forward: Forward, tell: one
         }
     };
     // A caller that has gone needs no telling.
-    drop(tell.send(asking));
+    drop(tell.send((asking, course.spent())));
 }
 
 /// What a caller is told whose key is somebody else's claim.
 fn told(known: Known, policy: &Policy) -> Asking {
     let rejection = match known {
-        Known::Replay(..) if policy.mode == Mode::Observe => {
+        Known::Replay(..) | Known::Unstored(..) if policy.mode == Mode::Observe => {
             return Asking::Observed(Word::Replayed.as_str());
         }
-        Known::Replay(saved, settled) => {
-            let replay = respond::replayed(saved, settled, policy, clock::unix_millis());
-            return Asking::Answered(Answer::replay(replay));
-        }
+        Known::Replay(saved, settled) => return replay(saved, settled, policy, Word::Replayed),
+        Known::Unstored(saved, settled) => return replay(saved, settled, policy, Word::Unstored),
         Known::InFlight if policy.mode == Mode::Enforce => return Asking::InFlight,
         Known::InFlight => Rejection::InFlight,
         Known::BodyNotKept(head) => Rejection::ResultUnavailable(head),
@@ -303,19 +320,25 @@ fn told(known: Known, policy: &Policy) -> Asking {
     }
 }
 
+fn replay(saved: SavedResponse, settled: Settled, policy: &Policy, word: Word) -> Asking {
+    let replay = respond::replayed(saved, settled, policy, clock::unix_millis(), word);
+    Asking::Answered(Answer::replay(replay, word))
+}
+
 /// Executes the claim and passes the answer on while the execution sees the record to its end.
-async fn execute(claim: Claim, forward: Forward, tell: oneshot::Sender<Asking>) {
+async fn execute(claim: Claim, forward: Forward, course: Course, tell: oneshot::Sender<Timed>) {
     let request_id = forward.request_id.clone();
-    let (tell_answer, answer) = oneshot::channel();
+    let (tell_answer, answer) = oneshot::channel::<Answer>();
     let pass_on = async {
         if let Ok(answer) = answer.await
-            && let Err(Asking::Answered(answer)) = tell.send(Asking::Answered(answer))
+            && let spent = answer.spent
+            && let Err((Asking::Answered(answer), _)) = tell.send((Asking::Answered(answer), spent))
         {
             let idempotency = answer.word().as_str();
             tracing::info!(request_id, idempotency, "the caller had left when its request was done");
         }
     };
-    tokio::join!(forward.execute(claim, tell_answer), pass_on);
+    tokio::join!(forward.execute(claim, course, tell_answer), pass_on);
 }
 
 fn log_unavailable(error: &Unavailable) {

@@ -106,9 +106,12 @@ impl Proxy {
         let fault = request.extensions().get::<Fault>().cloned().unwrap_or_default();
         let sent = tokio::select! {
             sent = upstream.send(request, &progress) => sent,
-            () = progress.stalled_for(upstream.timeouts().response) => return Err(Rejection::PassTimedOut),
+            () = progress.stalled_for(upstream.timeouts().response) => {
+                line.course.asked_upstream(began, progress.queued());
+                return Err(Rejection::PassTimedOut);
+            }
         };
-        line.upstream_took(clock::monotonic().duration_since(began));
+        line.course.asked_upstream(began, progress.queued());
         match sent {
             Ok(response) => Ok(response),
             Err(error) => {

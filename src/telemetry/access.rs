@@ -1,18 +1,24 @@
 //! One line per request.
 //!
 //! The line is written when the answer's head is ready, or when the caller left before that; whichever
-//! comes first, and only once.
+//! comes first, and only once. It holds no query, no field but the caller's `X-Request-Id` and the trace it belongs
+//! to, and no body. Read `course.rs` for where the time went.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use http::{Request, StatusCode};
 
+use super::course::Course;
 use crate::clock;
 use crate::protocol::scope::StorageKey;
 
 /// Longest `X-Request-Id` of a caller that is taken over.
 const REQUEST_ID_MAX: usize = 128;
+
+/// Longest path that is told whole.
+const PATH_BYTES_MAX: usize = 1024;
 
 /// The line of a request under way.
 #[derive(Debug)]
@@ -27,7 +33,8 @@ pub struct AccessLine {
     word: Option<&'static str>,
     problem: Option<&'static str>,
     would_be: Option<&'static str>,
-    upstream_time: Option<Duration>,
+    /// Where its time went so far.
+    pub course: Course,
     is_written: bool,
 }
 
@@ -38,14 +45,14 @@ impl AccessLine {
             began: clock::monotonic(),
             peer,
             method: request.method().clone(),
-            path: request.uri().path().to_owned(),
+            path: shown_path(request.uri().path()).into_owned(),
             request_id: request_id(request),
             route: None,
             operation: None,
             word: None,
             problem: None,
             would_be: None,
-            upstream_time: None,
+            course: Course::default(),
             is_written: false,
         }
     }
@@ -90,11 +97,6 @@ impl AccessLine {
         self.would_be = Some(word);
     }
 
-    /// Notes how long the upstream took to answer.
-    pub fn upstream_took(&mut self, time: Duration) {
-        self.upstream_time = Some(time);
-    }
-
     /// Writes the line.
     pub fn finish(mut self, status: StatusCode) {
         self.write(Some(status));
@@ -102,6 +104,7 @@ impl AccessLine {
 
     fn write(&mut self, status: Option<StatusCode>) {
         self.is_written = true;
+        let spent = self.course.spent();
         tracing::info!(
             target: "onceway::access",
             method = %self.method,
@@ -112,7 +115,10 @@ impl AccessLine {
             would_be = self.would_be,
             operation = self.operation.map(short),
             duration_us = micros(clock::monotonic().duration_since(self.began)),
-            upstream_us = self.upstream_time.map(micros),
+            queue_us = told(spent.queue),
+            store_us = told(spent.store),
+            upstream_us = told(spent.upstream),
+            wait_us = told(spent.wait),
             peer = %self.peer,
             request_id = self.request_id,
             caller_left = status.is_none().then_some(true),
@@ -137,6 +143,19 @@ fn request_id<B>(request: &Request<B>) -> String {
     }
 }
 
+/// A path as it may stand in a line: no longer than that, and without characters that move a terminal's cursor.
+fn shown_path(path: &str) -> Cow<'_, str> {
+    if path.len() <= PATH_BYTES_MAX && path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Cow::Borrowed(path);
+    }
+    let shown: String = path
+        .char_indices()
+        .take_while(|(at, _)| *at < PATH_BYTES_MAX)
+        .map(|(_, letter)| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter })
+        .collect();
+    Cow::Owned(if path.len() > PATH_BYTES_MAX { shown + "…" } else { shown })
+}
+
 /// Enough of a storage key to find its lines, too little to look anything up by guessing.
 fn short(key: StorageKey) -> String {
     let mut text = key.to_string();
@@ -144,6 +163,25 @@ fn short(key: StorageKey) -> String {
     text
 }
 
+/// What took no time did not happen.
+fn told(duration: Duration) -> Option<u64> {
+    (!duration.is_zero()).then(|| micros(duration))
+}
+
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_path_is_cut_and_what_moves_a_cursor_is_replaced() {
+        assert_eq!(shown_path("/payments/%0a"), "/payments/%0a");
+        assert_eq!(shown_path("/a\u{1b}[2J\u{9b}é"), "/a\u{fffd}[2J\u{fffd}é");
+        let long = format!("/{}é", "a".repeat(PATH_BYTES_MAX - 2));
+        assert_eq!(shown_path(&long), format!("{long}…"), "a letter is told whole");
+        assert_eq!(shown_path(&format!("{long}bcd")), format!("{long}…"));
+    }
 }

@@ -1,17 +1,30 @@
 //! The log: lines of text or JSON objects on standard error, written off the hot path.
+//!
+//! There is one in a process, as there is one standard error, so what can be changed of it while it runs is reached
+//! without a handle. Read `access.rs` for the one line per request.
 
 use std::io;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::{Log, LogFormat};
 
 /// Lines that may wait for a slow terminal. Beyond it lines are dropped rather than requests held up.
 const LINES_WAITING_MAX: usize = 65_536;
+
+/// The log of this process, once it has started.
+static LOG: OnceLock<Running> = OnceLock::new();
+
+/// What is asked and told of a log that runs.
+struct Running {
+    level: Mutex<String>,
+    filter: reload::Handle<EnvFilter, Registry>,
+    dropped: ErrorCounter,
+}
 
 /// Keeps the log going; dropping it writes what is waiting.
 #[must_use]
@@ -30,16 +43,22 @@ pub enum LogError {
     /// There is a log already.
     #[error("install the log")]
     Installed(#[from] tracing_subscriber::util::TryInitError),
+    /// This process has no log of ours.
+    #[error("find a log that has started")]
+    NotStarted,
+    /// It does not take another filter any more.
+    #[error("change the log level")]
+    Gone(#[from] reload::Error),
 }
 
 /// Starts the log of this process. Returns its guard, to be kept until the process ends.
 pub fn start(config: &Log) -> Result<LogGuard, LogError> {
-    let filter =
-        EnvFilter::try_new(&config.level).map_err(|error| LogError::Filter(config.level.clone(), error))?;
+    let (filter, handle) = reload::Layer::new(filter_of(&config.level)?);
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES_WAITING_MAX)
         .thread_name("onceway-log")
         .finish(io::stderr());
+    let dropped = writer.error_counter();
     let registry = tracing_subscriber::registry().with(filter);
     match config.format {
         LogFormat::Human => {
@@ -49,5 +68,33 @@ pub fn start(config: &Log) -> Result<LogGuard, LogError> {
             registry.with(fmt::layer().json().flatten_event(true).with_writer(writer)).try_init()?;
         }
     }
+    LOG.get_or_init(|| Running { level: Mutex::new(config.level.clone()), filter: handle, dropped });
     Ok(LogGuard { _writer: guard })
+}
+
+/// Which events are written now, as it was told; `None`: the log has not started.
+pub fn level() -> Option<String> {
+    LOG.get().map(|log| log.level.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+/// Writes other events from now on: those of a level such as `debug`, or of a filter such as `info,onceway=debug`.
+///
+/// Errors: that is no filter, or there is no log; nothing has changed.
+pub fn set_level(level: &str) -> Result<(), LogError> {
+    let log = LOG.get().ok_or(LogError::NotStarted)?;
+    let filter = filter_of(level)?;
+    // Held until both are changed, so that of two who change it at once one is right.
+    let mut held = log.level.lock().unwrap_or_else(PoisonError::into_inner);
+    log.filter.reload(filter)?;
+    level.clone_into(&mut held);
+    Ok(())
+}
+
+/// Lines that were dropped so far, because whoever reads standard error was too slow.
+pub fn lines_dropped() -> usize {
+    LOG.get().map_or(0, |log| log.dropped.dropped_lines())
+}
+
+fn filter_of(level: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::try_new(level).map_err(|error| LogError::Filter(level.to_owned(), error))
 }

@@ -3,5 +3,6 @@
 //! Must not hold keys, credentials or bodies.
 
 pub mod access;
+pub mod course;
 pub mod log;
 pub mod metrics;

@@ -36,6 +36,17 @@ pub struct Fleet {
     refusals: Mutex<Refusals>,
 }
 
+/// A server, as operators are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerState {
+    /// Its authority.
+    pub authority: String,
+    /// Whether it gets requests.
+    pub is_well: bool,
+    /// Requests to it whose answer has not ended.
+    pub open: usize,
+}
+
 /// No server has room, and none came to have room in time. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 #[error("find a server with room for the request")]
@@ -64,6 +75,17 @@ impl Fleet {
     /// What it was made by.
     pub fn config(&self) -> &config::Upstream {
         &self.config
+    }
+
+    /// Its servers, in the order of the configuration, and how they do.
+    pub fn servers(&self) -> Vec<ServerState> {
+        let (balance, now) = (self.balance(), Instant::now());
+        let state = |(server, authority): (usize, &String)| ServerState {
+            authority: authority.clone(),
+            is_well: balance.is_well(server, now),
+            open: balance.open(server),
+        };
+        self.config.servers.iter().enumerate().map(state).collect()
     }
 
     /// Whom its servers' certificates are believed from.

@@ -33,12 +33,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Request, Response};
+use tokio::time::Instant;
 
 use balance::Wish;
 pub use body::{AnswerBroken, Buffered, RequestBody, Trailers, with_trailers};
 pub use connect::connect_once;
 pub use failure::{Broken, NotSent, SendError};
-pub use fleet::Fleet;
+pub use fleet::{Fleet, ServerState};
 use kind::Kind;
 pub use place::HeldBody as AnswerBody;
 use place::Place;
@@ -129,7 +130,9 @@ impl Upstream {
             *request.uri_mut() = self.below_base(request.uri().path_and_query())?;
         }
         let mut wish = Wish { is_guarded: progress.is_licensed(), tried: Vec::new() };
+        let asked = Instant::now();
         let place = self.fleet.enter(kind, wish.clone()).await;
+        progress.has_queued(asked.elapsed());
         let mut place = place.map_err(|error| SendError::NotSent(NotSent::Overloaded, error.into()))?;
         loop {
             wish.tried.push(place.server());

@@ -4,7 +4,7 @@
 //! connection: connecting has a limit of its own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -17,6 +17,7 @@ pub struct Progress(Arc<State>);
 #[derive(Default)]
 struct State {
     moved_at: Mutex<Option<Instant>>,
+    queued: OnceLock<Duration>,
     connected: Notify,
     given_up: AtomicBool,
     licence: Option<Licence>,
@@ -50,6 +51,16 @@ impl Progress {
             }
             tokio::time::sleep_until(until).await;
         }
+    }
+
+    /// How long the request waited for a place at the upstream; nothing while it waits.
+    pub fn queued(&self) -> Duration {
+        self.0.queued.get().copied().unwrap_or_default()
+    }
+
+    /// The request has waited so long for a place.
+    pub(super) fn has_queued(&self, time: Duration) {
+        self.0.queued.get_or_init(|| time);
     }
 
     pub(super) fn connected(&self) {

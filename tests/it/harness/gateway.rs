@@ -25,9 +25,11 @@ pub(crate) struct GatewayPlan {
     store: String,
     store_lines: String,
     server_lines: String,
+    admin_lines: String,
     policy: String,
     routes: Vec<String>,
     log_level: String,
+    log_lines: String,
 }
 
 /// A process that is killed when dropped.
@@ -54,9 +56,11 @@ impl GatewayPlan {
             store: "memory:".to_owned(),
             store_lines: String::new(),
             server_lines: String::new(),
+            admin_lines: String::new(),
             policy: String::new(),
             routes: vec!["path = \"/payments\"\n".to_owned()],
             log_level: "info".to_owned(),
+            log_lines: String::new(),
         }
     }
 
@@ -71,6 +75,13 @@ impl GatewayPlan {
     pub(crate) fn server(mut self, line: &str) -> Self {
         self.server_lines.push_str(line);
         self.server_lines.push('\n');
+        self
+    }
+
+    /// Adds a line of `[admin]`.
+    pub(crate) fn admin(mut self, line: &str) -> Self {
+        self.admin_lines.push_str(line);
+        self.admin_lines.push('\n');
         self
     }
 
@@ -99,6 +110,13 @@ impl GatewayPlan {
     /// Logs at another level than `info`, for a line of which the harness looks.
     pub(crate) fn logged(mut self, level: &str) -> Self {
         level.clone_into(&mut self.log_level);
+        self
+    }
+
+    /// Adds a line of `[log]`, or the tables after it.
+    pub(crate) fn log_line(mut self, line: &str) -> Self {
+        self.log_lines.push_str(line);
+        self.log_lines.push('\n');
         self
     }
 
@@ -208,9 +226,10 @@ impl GatewayPlan {
     pub(crate) fn text(&self) -> String {
         // Ports are chosen by the system and told by the start-up line, so no two tests ever want the same.
         let mut text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\n{}\
              [store]\nurl = \"{}\"\n{}[upstreams.{}]\nurl = \"{}\"\n{}[policy]\n{}",
             self.server_lines,
+            self.admin_lines,
             self.store,
             self.store_lines,
             self.upstream_name,
@@ -221,7 +240,7 @@ impl GatewayPlan {
         for route in &self.routes {
             write!(text, "[[routes]]\n{route}").unwrap();
         }
-        write!(text, "[log]\nlevel = \"{}\"\n", self.log_level).unwrap();
+        write!(text, "[log]\nlevel = \"{}\"\n{}", self.log_level, self.log_lines).unwrap();
         text
     }
 }
@@ -256,6 +275,11 @@ impl Gateway {
 
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.listen)
+    }
+
+    /// Where operators ask.
+    pub(crate) fn admin_addr(&self) -> SocketAddr {
+        self.admin
     }
 
     pub(crate) fn listen_addr(&self) -> SocketAddr {

@@ -83,7 +83,7 @@ fn what_cannot_change_while_running_is_refused_by_its_name_and_nothing_else_chan
     for (changed, key) in [
         (plan.clone().store_line("namespace = \"other\""), "store.namespace"),
         (plan.clone().server("threads = 7"), "server.threads"),
-        (plan.clone().logged("debug"), "log.level"),
+        (plan.clone().log_line("format = \"json\""), "log.format"),
     ] {
         refuses(&plan, &with_more(changed), &format!("change {key} while running: it takes a restart"));
     }
