@@ -4,6 +4,7 @@ mod changes;
 mod documents;
 mod keys;
 mod keys_tls;
+mod operator;
 mod papers;
 mod schema;
 
