@@ -6,6 +6,8 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
 
+use super::console;
+
 /// An answer of this listener: whole, and in memory.
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -26,6 +28,17 @@ pub(super) fn of(status: StatusCode, content_type: &'static str, body: impl Into
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The console.
+pub(super) fn console() -> Answer {
+    let (headers, page) = console::page();
+    let mut response = Response::new(Full::new(Bytes::from_static(page.as_bytes())));
+    let fields = response.headers_mut();
+    for (name, value) in headers {
+        fields.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
     response
 }
 

@@ -7,6 +7,7 @@ use http::Method;
 /// Something that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
+    Console,
     Live,
     Ready,
     Metrics,
@@ -23,7 +24,8 @@ const REF: &str = "{ref}";
 const READ: &str = "GET, HEAD";
 
 /// Each place, its path, and the methods that it takes as `Allow` says them (RFC 9110 §10.2.1).
-const TABLE: [(Place, &str, &str); 8] = [
+const TABLE: [(Place, &str, &str); 9] = [
+    (Place::Console, "/", READ),
     (Place::Live, "/livez", READ),
     (Place::Ready, "/readyz", READ),
     (Place::Metrics, "/metrics", READ),
@@ -45,7 +47,12 @@ impl Place {
     pub(super) fn is_open(self) -> bool {
         match self {
             Self::Live | Self::Ready | Self::Metrics => true,
-            Self::Status | Self::Operations | Self::Find | Self::Operation | Self::Resolve => false,
+            Self::Console
+            | Self::Status
+            | Self::Operations
+            | Self::Find
+            | Self::Operation
+            | Self::Resolve => false,
         }
     }
 

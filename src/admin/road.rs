@@ -58,6 +58,7 @@ async fn answer(
     let licence = || changes::licence(terms, fields, who, &office.work);
     let key = || operations::reference(named);
     match place {
+        Place::Console => Ok(answers::console()),
         Place::Live => Ok(probes::live()),
         Place::Ready => Ok(probes::ready(desk)),
         Place::Metrics => Ok(probes::metrics(desk, fields)),
