@@ -19,6 +19,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::telemetry::metrics::Metrics;
+
 /// How long accepting pauses when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -39,7 +41,12 @@ pub enum Readiness {
 pub type Probe = Arc<dyn Fn() -> Readiness + Send + Sync>;
 
 /// Serves the operators until told to stop.
-pub async fn serve(listener: TcpListener, probe: Probe, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    probe: Probe,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let connections = TaskTracker::new();
     loop {
@@ -55,10 +62,10 @@ pub async fn serve(listener: TcpListener, probe: Probe, stop: CancellationToken)
                 continue;
             }
         };
-        let (probe, stop) = (Arc::clone(&probe), stop.clone());
+        let (probe, metrics, stop) = (Arc::clone(&probe), Arc::clone(&metrics), stop.clone());
         connections.spawn(async move {
             let service = service_fn(|request| {
-                let response = answer(&request, &probe);
+                let response = answer(&request, &probe, &metrics);
                 async move { Ok::<_, Infallible>(response) }
             });
             let mut http = http1::Builder::new();
@@ -70,7 +77,7 @@ pub async fn serve(listener: TcpListener, probe: Probe, stop: CancellationToken)
     }
 }
 
-fn answer(request: &Request<Incoming>, probe: &Probe) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, probe: &Probe, metrics: &Metrics) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -86,8 +93,20 @@ fn answer(request: &Request<Incoming>, probe: &Probe) -> Response<Full<Bytes>> {
                 text(StatusCode::SERVICE_UNAVAILABLE, "the store is out of reach\n")
             }
         },
+        "/metrics" => page(request, metrics),
         _ => text(StatusCode::NOT_FOUND, "nothing here\n"),
     }
+}
+
+fn page(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes>> {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let (kind, page) = metrics.page(accept);
+    let mut response = Response::new(Full::new(Bytes::from(page)));
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(header::VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {

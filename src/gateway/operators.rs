@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::proxy::Shared;
 use crate::server;
+use crate::telemetry::metrics::Metrics;
 
 #[derive(Debug)]
 pub(super) struct Operators {
@@ -24,7 +25,11 @@ pub(super) struct Operators {
 
 impl Operators {
     /// Listens where the configuration says, or on the socket that was passed instead.
-    pub(super) fn serve(config: &Config, passed: Option<TcpListener>) -> Result<Self, GatewayError> {
+    pub(super) fn serve(
+        config: &Config,
+        passed: Option<TcpListener>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, GatewayError> {
         let listener = match passed {
             Some(listener) => Some(listener),
             None => bind(config)?,
@@ -38,9 +43,9 @@ impl Operators {
         if let Some(listener) = listener {
             let subject = Arc::clone(&operators.subject);
             let probe: Probe = Arc::new(move || readiness(subject.get()));
-            let stop = operators.stop.clone();
+            let (metrics, stop) = (Arc::clone(metrics), operators.stop.clone());
             operators.tasks.spawn(async move {
-                if let Err(error) = admin::serve(listener, probe, stop).await {
+                if let Err(error) = admin::serve(listener, probe, metrics, stop).await {
                     tracing::error!(%error, "the operators' listener failed");
                 }
             });

@@ -3,12 +3,15 @@
 //!
 //! Must not know where records come from. Bounded in bytes; least useful records go first.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::clock;
 use crate::protocol::record::{Phase, Record, Settled};
 use crate::protocol::scope::StorageKey;
+use crate::telemetry::metrics::CacheObserved;
 
 /// What a record costs beside its bytes, roughly.
 const RECORD_OVERHEAD: u64 = 256;
@@ -16,7 +19,12 @@ const RECORD_OVERHEAD: u64 = 256;
 /// How large records are expected to be, to size the index.
 const RECORD_EXPECTED: u64 = 2048;
 
-pub(super) struct Answers(Option<Cache<StorageKey, Record, ByBytes>>);
+pub(super) struct Answers {
+    /// `None`: nothing is kept.
+    kept: Option<Cache<StorageKey, Record, ByBytes>>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
 
 #[derive(Clone)]
 struct ByBytes;
@@ -35,23 +43,42 @@ impl Weighter<StorageKey, Record> for ByBytes {
 impl Answers {
     pub(super) fn new(bytes_max: u64) -> Self {
         let items = usize::try_from(bytes_max / RECORD_EXPECTED).unwrap_or(usize::MAX).max(16);
-        Self((bytes_max > 0).then(|| Cache::with_weighter(items, bytes_max, ByBytes)))
+        let kept = (bytes_max > 0).then(|| Cache::with_weighter(items, bytes_max, ByBytes));
+        Self { kept, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
     /// The finished record of `key`, while its retention lasts.
     pub(super) fn find(&self, key: &StorageKey) -> Option<Record> {
-        let cache = self.0.as_ref()?;
+        let cache = self.kept.as_ref()?;
         let record = cache.get(key)?;
         if settled(&record.phase).is_some_and(is_kept) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
             return Some(record);
         }
         cache.remove(key);
         None
     }
 
+    /// Notes that the store had to be asked.
+    pub(super) fn missed(&self) {
+        if self.kept.is_some() {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What is kept, and how well that served.
+    pub(super) fn observed(&self) -> CacheObserved {
+        CacheObserved {
+            bytes: self.kept.as_ref().map_or(0, Cache::weight),
+            records: self.kept.as_ref().map_or(0, Cache::len),
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+        }
+    }
+
     /// Keeps a record if it is finished; anything else may still change.
     pub(super) fn remember(&self, key: StorageKey, record: &Record) {
-        if let Some(cache) = &self.0
+        if let Some(cache) = &self.kept
             && settled(&record.phase).is_some_and(is_kept)
         {
             cache.insert(key, record.clone());
@@ -59,7 +86,7 @@ impl Answers {
     }
 
     pub(super) fn forget(&self, key: &StorageKey) {
-        if let Some(cache) = &self.0 {
+        if let Some(cache) = &self.kept {
             cache.remove(key);
         }
     }

@@ -38,6 +38,11 @@ impl Attempts {
         Live { attempt, attempts: self.clone() }
     }
 
+    /// How many attempts are answered for.
+    pub(super) fn count(&self) -> usize {
+        self.known().live.len()
+    }
+
     /// Who answers for an attempt of this process's session.
     pub(super) fn owner_of(&self, attempt: Attempt) -> Owner {
         let known = self.known();

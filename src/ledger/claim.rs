@@ -3,6 +3,7 @@
 //! Each way to settle consumes the claim. Dropping it unsettled leaves the tombstone, which reads as an
 //! unknown outcome: safe. Read `mod.rs` before, `twofold.rs` after.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -15,6 +16,7 @@ use crate::protocol::record::{Phase, Record, Seen, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::{StoreError, Swapped};
+use crate::telemetry::metrics::{Metrics, StoreCall, Written};
 
 /// For how long a settlement that the store would not take is tried again in the background.
 pub const BACKGROUND_COMMIT_MAX: Duration = Duration::from_mins(10);
@@ -64,6 +66,16 @@ pub enum Settlement {
     Superseded,
 }
 
+impl From<Settlement> for Written {
+    fn from(settlement: Settlement) -> Self {
+        match settlement {
+            Settlement::Stored => Self::Stored,
+            Settlement::Unstored => Self::Unstored,
+            Settlement::Superseded => Self::Superseded,
+        }
+    }
+}
+
 impl OneClaim {
     pub(super) fn new(
         ledger: Ledger,
@@ -80,6 +92,11 @@ impl OneClaim {
         &self.key
     }
 
+    /// Where it is counted what becomes of the claim.
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.ledger.shared.metrics)
+    }
+
     /// Makes sure that the claim still stands, if this process may have been stopped since it was made.
     ///
     /// Errors: it does not, or nobody can tell; nothing may be sent.
@@ -89,7 +106,12 @@ impl OneClaim {
             return Ok(());
         }
         let asked = Moment { at: clock::monotonic(), lapses: self.ledger.shared.sessions.lapses() };
-        match self.ledger.timed(self.ledger.store.fetch(&self.key)).await.map_err(Unavailable::Store)? {
+        match self
+            .ledger
+            .timed(StoreCall::Fetch, self.ledger.store.fetch(&self.key))
+            .await
+            .map_err(Unavailable::Store)?
+        {
             Seen::Record(record) if record.version == self.record.version => {
                 self.asked = asked;
                 Ok(())
@@ -109,7 +131,7 @@ impl OneClaim {
     pub(super) async fn extend(&mut self) -> Result<(), StoreError> {
         let next = machine::extend(&self.record);
         let swap = self.ledger.store.swap(&self.key, self.record.version, &next, self.terms.claim_keep_for);
-        match self.ledger.timed(swap).await? {
+        match self.ledger.timed(StoreCall::Swap, swap).await? {
             Swapped::Done => self.record = next,
             Swapped::Changed | Swapped::Absent => {}
         }
@@ -219,10 +241,14 @@ impl OneClaim {
         for _ in 0..2 {
             let swapped = match transition {
                 Transition::Keep => return Ok(Settlement::Stored),
-                Transition::Remove => self.ledger.timed(self.ledger.store.remove(&self.key, seen)).await?,
+                Transition::Remove => {
+                    self.ledger.timed(StoreCall::Remove, self.ledger.store.remove(&self.key, seen)).await?
+                }
                 Transition::Write { next, keep_for } => {
                     let next = Record { version: machine::version_after(seen), ..next.clone() };
-                    self.ledger.timed(self.ledger.store.swap(&self.key, seen, &next, *keep_for)).await?
+                    self.ledger
+                        .timed(StoreCall::Swap, self.ledger.store.swap(&self.key, seen, &next, *keep_for))
+                        .await?
                 }
             };
             match (swapped, transition) {
@@ -233,7 +259,11 @@ impl OneClaim {
                     return self.restore(next, *keep_for).await;
                 }
                 (Swapped::Absent, _) => return Ok(Settlement::Superseded),
-                (Swapped::Changed, _) => match self.ledger.timed(self.ledger.store.fetch(&self.key)).await? {
+                (Swapped::Changed, _) => match self
+                    .ledger
+                    .timed(StoreCall::Fetch, self.ledger.store.fetch(&self.key))
+                    .await?
+                {
                     Seen::Record(stands) if is_written(&stands, transition) => return Ok(Settlement::Stored),
                     Seen::Record(stands) if self.is_own_claim(&stands) => seen = stands.version,
                     Seen::Record(_) | Seen::Nothing | Seen::Unreadable => return Ok(Settlement::Superseded),
@@ -256,7 +286,8 @@ impl OneClaim {
     /// so that the next retry does not run again.
     async fn restore(&self, next: &Record, keep_for: Duration) -> Result<Settlement, StoreError> {
         tracing::error!(operation_ref = %self.key, "the store forgot a claim in flight");
-        let stands = self.ledger.timed(self.ledger.store.insert(&self.key, next, keep_for)).await?;
+        let stands =
+            self.ledger.timed(StoreCall::Insert, self.ledger.store.insert(&self.key, next, keep_for)).await?;
         Ok(match stands {
             Seen::Nothing => Settlement::Stored,
             Seen::Record(stands) if *stands == *next => Settlement::Stored,
@@ -268,7 +299,7 @@ impl OneClaim {
     async fn fetch_until_told(&self) -> Option<Seen> {
         let give_up_at = clock::monotonic() + BACKGROUND_COMMIT_MAX;
         loop {
-            match self.ledger.timed(self.ledger.store.fetch(&self.key)).await {
+            match self.ledger.timed(StoreCall::Fetch, self.ledger.store.fetch(&self.key)).await {
                 Ok(seen) => return Some(seen),
                 Err(_) if clock::monotonic() >= give_up_at => return None,
                 Err(_) => tokio::time::sleep(COMMIT_PAUSE_MAX).await,

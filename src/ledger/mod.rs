@@ -28,6 +28,7 @@ use crate::protocol::record::{Seen, Session, Settled, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::{Gate, Store, StoreError, Watch};
+use crate::telemetry::metrics::{CallOutcome, Metrics, Observed, StoreCall};
 
 use answers::Answers;
 use attempts::Attempts;
@@ -64,6 +65,7 @@ struct Shared {
     /// Looks at sessions that may be dead; nobody waits for these.
     chores: TaskTracker,
     stopping: CancellationToken,
+    metrics: Arc<Metrics>,
 }
 
 /// What the ledger is told by the configuration.
@@ -174,8 +176,18 @@ impl Unavailable {
 }
 
 impl Ledger {
-    /// Makes the ledger of a process over its first store handle.
+    /// Makes the ledger of a process over its first store handle; nobody reads what it counts.
     pub fn new(store: Arc<dyn Store>, session: Session, settings: Settings) -> Self {
+        Self::counted_by(Arc::default(), store, session, settings)
+    }
+
+    /// Makes the ledger of a process over its first store handle.
+    pub fn counted_by(
+        metrics: Arc<Metrics>,
+        store: Arc<dyn Store>,
+        session: Session,
+        settings: Settings,
+    ) -> Self {
         let shared = Shared {
             settings,
             attempts: Attempts::default(),
@@ -186,6 +198,7 @@ impl Ledger {
             commits: TaskTracker::new(),
             chores: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            metrics,
         };
         Self { store, shared: Arc::new(shared) }
     }
@@ -212,7 +225,10 @@ impl Ledger {
     async fn wait_one(&self, question: &Question, deadline: Instant) -> Result<Waited, Unavailable> {
         let deadline = tokio::time::Instant::from_std(deadline);
         let waiter = self.shared.waiters.join(question.key);
-        let mut watch = self.timed(self.store.watch(&question.key)).await.unwrap_or_else(|_| Watch::never());
+        let mut watch = self
+            .timed(StoreCall::Watch, self.store.watch(&question.key))
+            .await
+            .unwrap_or_else(|_| Watch::never());
         loop {
             let woken = waiter.woken();
             tokio::pin!(woken);
@@ -248,7 +264,9 @@ impl Ledger {
                 self.store.ping().await?;
                 Ok(gate)
             };
-            match self.timed(renewal).await {
+            let renewal = self.timed(StoreCall::Heartbeat, renewal).await;
+            sessions.beat(sent_at, renewal.is_ok());
+            match renewal {
                 Ok(Gate::Open) => sessions.renewed(sent_at),
                 Ok(Gate::Closed(closure)) => sessions.turned_away(closure),
                 Err(error) => sessions.renewal_failed(&error),
@@ -293,6 +311,14 @@ impl Ledger {
         self.shared.sessions.is_fresh() && self.shared.sessions.is_connected()
     }
 
+    /// Tells what is so of claims, waiters, sessions and the answers in memory.
+    pub fn observe(&self, now: &mut Observed) {
+        now.claims_in_flight = self.shared.attempts.count();
+        now.waiters = self.shared.waiters.count();
+        now.cache = self.shared.answers.observed();
+        self.shared.sessions.observe(now);
+    }
+
     /// Ends background work that may end: heartbeats and cleaning up. Settlements under way go on.
     pub fn stop(&self) {
         self.shared.stopping.cancel();
@@ -301,23 +327,40 @@ impl Ledger {
     /// Ends this process's session in order, so that others need not wait for it to lapse.
     pub async fn end_session(&self) -> Result<(), Unavailable> {
         self.shared.sessions.end();
-        self.timed(self.store.end_session(self.shared.sessions.own())).await.map_err(Unavailable::Store)
+        self.timed(StoreCall::EndSession, self.store.end_session(self.shared.sessions.own()))
+            .await
+            .map_err(Unavailable::Store)
     }
 
     async fn is_in_flight(&self, question: &Question) -> Result<bool, Unavailable> {
         if self.recall_one(question).is_some() {
             return Ok(false);
         }
-        let seen = self.timed(self.store.fetch(&question.key)).await.map_err(Unavailable::Store)?;
+        let seen = self
+            .timed(StoreCall::Fetch, self.store.fetch(&question.key))
+            .await
+            .map_err(Unavailable::Store)?;
         if let Seen::Record(record) = &seen {
             self.shared.answers.remember(question.key, record);
         }
         Ok(matches!(self.judge(seen, question).await?, open::Judged::As(Verdict::InFlight(_), _)))
     }
 
-    async fn timed<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let limit = self.shared.settings.store_timeout;
-        tokio::time::timeout(limit, call).await.unwrap_or(Err(StoreError::TimedOut(limit)))
+    /// Asks the store, for so long and no longer, and counts how long it took.
+    async fn timed<T>(
+        &self,
+        call: StoreCall,
+        asking: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let (limit, began) = (self.shared.settings.store_timeout, clock::monotonic());
+        let asked = tokio::time::timeout(limit, asking).await.unwrap_or(Err(StoreError::TimedOut(limit)));
+        let outcome = match &asked {
+            Ok(_) => CallOutcome::Ok,
+            Err(StoreError::TimedOut(_)) => CallOutcome::Timeout,
+            Err(_) => CallOutcome::Error,
+        };
+        self.shared.metrics.claims.called(call, outcome, clock::monotonic().duration_since(began));
+        asked
     }
 }
 

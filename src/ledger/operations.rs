@@ -13,6 +13,7 @@ use crate::protocol::record::{Attempt, Session, UnknownReason};
 use crate::protocol::saved::SavedResponse;
 use crate::protocol::scope::StorageKey;
 use crate::store::{Cursor, Listed};
+use crate::telemetry::metrics::StoreCall;
 
 /// Records looked through for one page at most, so that a rare state in a large store takes several calls and not one
 /// long one.
@@ -138,7 +139,8 @@ impl Ledger {
         let (mut operations, mut looked_through, mut next) = (Vec::new(), 0, after);
         loop {
             let page = most.saturating_sub(operations.len()).max(1);
-            let listing = self.timed(self.store.list(next, page)).await.map_err(Unavailable::Store)?;
+            let listing =
+                self.timed(StoreCall::List, self.store.list(next, page)).await.map_err(Unavailable::Store)?;
             looked_through += listing.records.len();
             for listed in listing.records {
                 let operation = self.operation(listed).await?;
@@ -157,7 +159,7 @@ impl Ledger {
     ///
     /// Errors: the store was out of reach.
     pub async fn look(&self, key: &StorageKey) -> Result<Option<Operation>, Unavailable> {
-        match self.timed(self.store.outline(key)).await.map_err(Unavailable::Store)? {
+        match self.timed(StoreCall::Outline, self.store.outline(key)).await.map_err(Unavailable::Store)? {
             Some(listed) => self.operation(listed).await.map(Some),
             None => Ok(None),
         }
@@ -215,7 +217,10 @@ impl Ledger {
         if session == self.shared.sessions.own() {
             return Ok(self.shared.attempts.owner_of(attempt));
         }
-        let life = self.timed(self.store.session_life(session)).await.map_err(Unavailable::Store)?;
+        let life = self
+            .timed(StoreCall::Session, self.store.session_life(session))
+            .await
+            .map_err(Unavailable::Store)?;
         Ok(sessions::owner_by(self, session, life))
     }
 }

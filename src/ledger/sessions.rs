@@ -15,6 +15,7 @@ use crate::clock;
 use crate::protocol::machine::Owner;
 use crate::protocol::record::Session;
 use crate::store::{Closure, SessionLife, StoreError};
+use crate::telemetry::metrics::{Observed, StoreCall};
 
 /// Absent sessions remembered at most; beyond it the memory starts anew, and the dead are found again.
 const ABSENT_MAX: usize = 4096;
@@ -32,6 +33,8 @@ pub(super) struct Sessions {
     lapses: AtomicU64,
     is_held: AtomicBool,
     connected: watch::Sender<bool>,
+    /// When the last heartbeat was sent that the store answered, and whether it is the last of all.
+    heard: Mutex<(Option<Instant>, bool)>,
     /// Whether the last answer was that the store takes no claims.
     is_turned_away: AtomicBool,
     absent: Mutex<HashMap<Session, Absence>>,
@@ -54,6 +57,7 @@ impl Sessions {
             lapses: AtomicU64::new(0),
             is_held: AtomicBool::new(false),
             connected: watch::Sender::new(false),
+            heard: Mutex::default(),
             is_turned_away: AtomicBool::new(false),
             absent: Mutex::default(),
         }
@@ -104,6 +108,22 @@ impl Sessions {
         let mut connected = self.connected.subscribe();
         // The sender lives as long as `self`, so the wait ends only with the value.
         let _value = connected.wait_for(|connected| *connected).await;
+    }
+
+    /// Notes whether the store answered the heartbeat that was sent then.
+    pub(super) fn beat(&self, sent_at: Instant, is_answered: bool) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard = (if is_answered { Some(sent_at) } else { heard.0 }, is_answered);
+    }
+
+    /// What is so of the store and this process's session.
+    pub(super) fn observe(&self, now: &mut Observed) {
+        let (heard_at, is_reachable) = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        now.is_store_reachable = is_reachable;
+        now.is_store_closed = self.is_turned_away();
+        now.heartbeat_age = heard_at.map(|at| clock::monotonic().duration_since(at));
+        // The first heartbeat begins the session, and counts as the end of a lapse.
+        now.sessions_lapsed = self.lapses().saturating_sub(1);
     }
 
     pub(super) fn renewed(&self, sent_at: Instant) {
@@ -184,7 +204,7 @@ fn confirm_later(ledger: Ledger, session: Session) {
                 () = ledger.shared.stopping.cancelled() => return,
                 () = tokio::time::sleep(heartbeat_interval(ledger.shared.settings.session_ttl)) => {}
             }
-            match ledger.timed(ledger.store.session_life(session)).await {
+            match ledger.timed(StoreCall::Session, ledger.store.session_life(session)).await {
                 Ok(SessionLife::Absent | SessionLife::Dead) => {
                     ledger.shared.sessions.absent().insert(session, Absence::Confirmed);
                     return;

@@ -41,6 +41,11 @@ impl Waiters {
         }
     }
 
+    /// How many wait, for whatever key.
+    pub(super) fn count(&self) -> usize {
+        self.rooms().values().map(|room| room.waiting).sum()
+    }
+
     fn rooms(&self) -> MutexGuard<'_, HashMap<StorageKey, Room>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -16,6 +16,7 @@ use super::budget::Budget;
 use super::route::Router;
 use crate::config::{Route, Server};
 use crate::protocol::scope::HashKey;
+use crate::telemetry::metrics::{Metrics, Observed, RequestMetrics};
 
 /// What a configuration asks for. A reload makes another; a request keeps the one that it began with.
 #[derive(Debug)]
@@ -32,10 +33,12 @@ pub struct Settings {
     pub namespace: String,
     /// Keys storage keys and fingerprints.
     pub hash_key: HashKey,
+    /// What is counted of its requests.
+    pub counts: Arc<RequestMetrics>,
 }
 
 /// What all workers share for as long as the gateway runs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shared {
     /// Set when the gateway is told to stop: whoever asks whether it is ready hears no, requests are still taken.
     pub leaving: AtomicBool,
@@ -51,6 +54,30 @@ pub struct Shared {
     pub buffered: Arc<Budget>,
     /// Cancelled when the drain's time is up: forwards still under way become unknown outcomes.
     pub out_of_time: CancellationToken,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    /// What workers share whose requests `metrics` counts.
+    pub fn counted_by(metrics: Arc<Metrics>) -> Self {
+        Self {
+            leaving: AtomicBool::default(),
+            draining: AtomicBool::default(),
+            newcomers: TaskTracker::default(),
+            exchanges: TaskTracker::default(),
+            in_flight: Arc::default(),
+            buffered: Arc::default(),
+            out_of_time: CancellationToken::default(),
+            metrics,
+        }
+    }
+
+    /// Tells how much is under way.
+    pub fn observe(&self, now: &mut Observed) {
+        now.requests_in_flight = self.in_flight.used();
+        now.buffered_bytes = self.buffered.used();
+    }
 }
 
 /// Where a worker's requests come in: leads each to the road of the configuration that holds when its head has come.

@@ -139,6 +139,7 @@ impl Forward {
         course.asked_store(began);
         drop(tell.send(Answer::rejected(Rejection::AnswerLost(lost_to)).by(&course)));
         if lost_to == UnknownReason::ResponseTimeout {
+            self.upstream.timed_out();
             let until = Instant::now() + self.route.policy.late_answer_window;
             tokio::select! {
                 received = &mut exchange => match received {
@@ -277,6 +278,9 @@ impl Forward {
                 return;
             }
         };
+        if settlement == Settlement::Stored {
+            self.proxy.shared.metrics.claims.answered_late();
+        }
         tracing::info!(request_id = self.request_id, ?settlement, "the answer came late");
     }
 }

@@ -108,6 +108,7 @@ impl Proxy {
             sent = upstream.send(request, &progress) => sent,
             () = progress.stalled_for(upstream.timeouts().response) => {
                 line.course.asked_upstream(began, progress.queued());
+                upstream.timed_out();
                 return Err(Rejection::PassTimedOut);
             }
         };

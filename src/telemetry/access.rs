@@ -6,11 +6,13 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, StatusCode};
 
 use super::course::Course;
+use super::metrics::{Finished, RequestMetrics};
 use crate::clock;
 use crate::protocol::scope::StorageKey;
 
@@ -35,12 +37,13 @@ pub struct AccessLine {
     would_be: Option<&'static str>,
     /// Where its time went so far.
     pub course: Course,
+    counts: Arc<RequestMetrics>,
     is_written: bool,
 }
 
 impl AccessLine {
-    /// Begins the line of a request.
-    pub fn begin<B>(request: &Request<B>, peer: SocketAddr) -> Self {
+    /// Begins the line of a request, of which `counts` is told too when it ends.
+    pub fn begin<B>(request: &Request<B>, peer: SocketAddr, counts: Arc<RequestMetrics>) -> Self {
         Self {
             began: clock::monotonic(),
             peer,
@@ -53,6 +56,7 @@ impl AccessLine {
             problem: None,
             would_be: None,
             course: Course::default(),
+            counts,
             is_written: false,
         }
     }
@@ -105,6 +109,17 @@ impl AccessLine {
     fn write(&mut self, status: Option<StatusCode>) {
         self.is_written = true;
         let spent = self.course.spent();
+        let took = clock::monotonic().duration_since(self.began);
+        self.counts.finished(&Finished {
+            route: self.route,
+            word: self.word,
+            problem: self.problem,
+            would_be: self.would_be,
+            is_keyed: self.operation.is_some(),
+            has_answer: status.is_some(),
+            took,
+            spent,
+        });
         tracing::info!(
             target: "onceway::access",
             method = %self.method,
@@ -114,7 +129,7 @@ impl AccessLine {
             problem = self.problem,
             would_be = self.would_be,
             operation = self.operation.map(short),
-            duration_us = micros(clock::monotonic().duration_since(self.began)),
+            duration_us = micros(took),
             queue_us = told(spent.queue),
             store_us = told(spent.store),
             upstream_us = told(spent.upstream),

@@ -169,6 +169,12 @@ impl<W> Balance<W> {
         self.servers.get(server)?.admission.as_ref()?.limit()
     }
 
+    /// Of each server: whether it is well, and how many requests have a place there.
+    pub(super) fn observed(&self, now: Instant) -> Vec<(bool, usize)> {
+        let of = |load: &Load| (load.health.standing(now) == Standing::Well, load.open);
+        self.servers.iter().map(of).collect()
+    }
+
     /// Whether any server is well.
     pub(super) fn is_any_well(&self, now: Instant) -> bool {
         (0..self.servers.len()).any(|server| self.standing(server, now) == Standing::Well)

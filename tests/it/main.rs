@@ -20,6 +20,7 @@ mod embedded_store;
 mod harness;
 mod ledger;
 mod linearizability;
+mod metrics;
 mod migration;
 mod postgres_application;
 mod postgres_durability;

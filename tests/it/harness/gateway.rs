@@ -111,6 +111,11 @@ impl GatewayPlan {
         self
     }
 
+    /// Adds tables of their own.
+    pub(crate) fn more(self, tables: &str) -> Self {
+        self.log_line(tables)
+    }
+
     /// Takes away the routes so far.
     pub(crate) fn without_routes(mut self) -> Self {
         self.routes.clear();
@@ -265,6 +270,11 @@ impl Gateway {
 
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.listen)
+    }
+
+    /// A connection to the operators' listener.
+    pub(crate) fn operators(&self) -> Client {
+        Client::connect(self.admin)
     }
 
     pub(crate) fn listen_addr(&self) -> SocketAddr {
