@@ -27,6 +27,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::CannotAudit;
 use crate::clock;
 use crate::config::{self, Config, risks};
 use crate::ledger::{self, Ledger};
@@ -74,8 +75,14 @@ pub enum GatewayError {
     #[error("listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
     /// The certificates for callers cannot be used.
-    #[error("prepare TLS")]
+    #[error("prepare TLS of [server]")]
     Tls(#[from] BadTls),
+    /// The certificates for operators cannot be used.
+    #[error("prepare TLS of [admin]")]
+    OperatorsTls(#[source] BadTls),
+    /// Operators' changes cannot be put down.
+    #[error("prepare admin.audit_file")]
+    Audit(#[from] CannotAudit),
     /// The sockets that the service manager passed are not what is wanted.
     #[error("use the sockets that were passed")]
     Sockets(#[source] io::Error),
@@ -188,6 +195,8 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         let stopping = running.stop.connections.clone();
         async move { stopping.run_until_cancelled(vetting.keep()).await }
     });
+    let terms = operators::terms(&config, operators::audit(&config)?).map_err(GatewayError::OperatorsTls)?;
+    running.admin.go_by(terms, &running.settings, &upstreams);
     let backing = Arc::new(backing);
     running.chores.spawn({
         let (stopping, backing, config) = (running.stop.connections.clone(), backing.clone(), config.clone());

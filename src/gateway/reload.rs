@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::continuity::{self, Loss};
-use super::{Running, Upstreams, settings, systemd};
+use super::{Running, Upstreams, operators, settings, systemd};
+use crate::admin::{Audit, CannotAudit};
 use crate::clock;
 use crate::config::{self, Config, ConfigProblems};
 use crate::server::{Acceptor, BadTls};
@@ -38,8 +39,12 @@ pub(super) enum NotReloaded {
     Losses(Vec<Loss>),
     #[error("prepare the upstreams")]
     Upstream(#[from] BadAddress),
-    #[error("prepare TLS")]
+    #[error("prepare TLS of [server]")]
     Tls(#[from] BadTls),
+    #[error("prepare TLS of [admin]")]
+    OperatorsTls(#[source] BadTls),
+    #[error("prepare admin.audit_file")]
+    Audit(#[from] CannotAudit),
     #[error("prepare the upstreams")]
     Trust(#[from] BadTrust),
 }
@@ -67,10 +72,11 @@ impl Running {
         let (old, stood) = (Arc::clone(&self.config), now.duration_since(self.derives_since));
         // A file system may hang, many routes take their time, and the store's heartbeat goes by this runtime.
         let reading = tokio::task::spawn_blocking(move || read(&file, &old, stood));
-        let (config, losses) = reading.await.map_err(NotReloaded::Panicked)??;
+        let (config, losses, audit) = reading.await.map_err(NotReloaded::Panicked)??;
         let upstreams = Upstreams::of(&config, &self.upstreams, &self.metrics)?;
         upstreams.connect()?;
         let acceptor = Acceptor::of(&config.server)?;
+        let terms = operators::terms(&config, audit).map_err(NotReloaded::OperatorsTls)?;
         let settings = Arc::new(settings(&config, &self.metrics));
         let config = Arc::new(config);
         let changes: Vec<_> =
@@ -80,6 +86,7 @@ impl Running {
                 tracing::warn!("a worker has not taken the new configuration yet");
             }
         }
+        self.admin.go_by(terms, &settings, &upstreams);
         self.reception.show(acceptor);
         self.attend(&upstreams);
         if !continuity::is_alike(&self.config, &config) {
@@ -95,8 +102,11 @@ impl Running {
     }
 }
 
-/// Reads the file, and tells what would be lost by it and is to be given up.
-fn read(file: &Path, old: &Config, stood: Duration) -> Result<(Config, Vec<Loss>), NotReloaded> {
+/// What there is to go on with, what would be lost by it and is to be given up, and the audit log.
+type Read = (Config, Vec<Loss>, Option<Arc<Audit>>);
+
+/// Reads the file, and opens the audit log that it names.
+fn read(file: &Path, old: &Config, stood: Duration) -> Result<Read, NotReloaded> {
     let config = config::load(file)?;
     let fixed = fixed_that_differ(old, &config);
     if !fixed.is_empty() {
@@ -105,7 +115,8 @@ fn read(file: &Path, old: &Config, stood: Duration) -> Result<(Config, Vec<Loss>
     let is_alike = continuity::is_alike(old, &config);
     let losses = if is_alike { Vec::new() } else { continuity::losses(old, &config, stood) };
     if losses.is_empty() || config.store.accept_lost_keys {
-        return Ok((config, losses));
+        let audit = operators::audit(&config)?;
+        return Ok((config, losses, audit));
     }
     Err(NotReloaded::Losses(losses))
 }
@@ -166,6 +177,8 @@ fn tell_refusal(error: &NotReloaded) {
         | NotReloaded::TakesARestart(_)
         | NotReloaded::Upstream(_)
         | NotReloaded::Tls(_)
+        | NotReloaded::OperatorsTls(_)
+        | NotReloaded::Audit(_)
         | NotReloaded::Trust(_) => {}
     }
     let error: &dyn std::error::Error = error;

@@ -99,6 +99,7 @@ where
                 StoreError::Unreachable(_)
                 | StoreError::TimedOut(_)
                 | StoreError::Standing(_)
+                | StoreError::StrangeCursor
                 | StoreError::Engine(_),
             ))
             | Err(_) => return,

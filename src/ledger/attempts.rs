@@ -38,11 +38,6 @@ impl Attempts {
         Live { attempt, attempts: self.clone() }
     }
 
-    /// How many attempts are answered for.
-    pub(super) fn count(&self) -> usize {
-        self.known().live.len()
-    }
-
     /// Who answers for an attempt of this process's session.
     pub(super) fn owner_of(&self, attempt: Attempt) -> Owner {
         let known = self.known();
@@ -53,6 +48,11 @@ impl Attempts {
         } else {
             Owner::Gone
         }
+    }
+
+    /// How many somebody in this process answers for.
+    pub(super) fn at_work(&self) -> usize {
+        self.known().live.len()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -311,10 +311,20 @@ impl Ledger {
         self.shared.sessions.is_fresh() && self.shared.sessions.is_connected()
     }
 
+    /// Claims that this process has made and not settled yet.
+    pub fn claims_in_flight(&self) -> usize {
+        self.shared.attempts.at_work()
+    }
+
+    /// Requests in this process that wait for another's answer.
+    pub fn waiters(&self) -> usize {
+        self.shared.waiters.count()
+    }
+
     /// Tells what is so of claims, waiters, sessions and the answers in memory.
     pub fn observe(&self, now: &mut Observed) {
-        now.claims_in_flight = self.shared.attempts.count();
-        now.waiters = self.shared.waiters.count();
+        now.claims_in_flight = self.claims_in_flight();
+        now.waiters = self.waiters();
         now.cache = self.shared.answers.observed();
         self.shared.sessions.observe(now);
     }

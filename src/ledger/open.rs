@@ -170,6 +170,7 @@ impl Ledger {
                     StoreError::Unreachable(_)
                     | StoreError::TimedOut(_)
                     | StoreError::Refused(_)
+                    | StoreError::StrangeCursor
                     | StoreError::Engine(_) => Unavailable::Store(error),
                 })
             }

@@ -41,7 +41,7 @@ impl Waiters {
         }
     }
 
-    /// How many wait, for whatever key.
+    /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.rooms().values().map(|room| room.waiting).sum()
     }

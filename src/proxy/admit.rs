@@ -12,7 +12,7 @@ use super::canonical::canonical_json;
 use super::headers::is_named_in_connection;
 use super::respond::Rejection;
 use crate::protocol::fingerprint::{Covered, CoveredBody, Fingerprint};
-use crate::protocol::key::{IdempotencyKey, KeyRules};
+use crate::protocol::key::{IdempotencyKey, InvalidKey, KeyRules};
 use crate::protocol::policy::{FingerprintBody, KeyMode, KeySource, Policy, ScopeMissing, ScopeSource};
 use crate::protocol::scope::{HashKey, ScopePart, StorageKey};
 
@@ -179,17 +179,48 @@ pub(super) fn storage_key(
     let parts: Vec<(String, Vec<&[u8]>)> = policy
         .scope
         .iter()
-        .map(|source| match source {
-            ScopeSource::Header(name) => (format!("header:{name}"), values(fields, name)),
-            ScopeSource::ClientCertificate => {
-                let name = caller.certificate.iter().map(|name| &*name.0);
-                ("client-cert".to_owned(), name.collect())
-            }
+        .map(|source| {
+            let values = match source {
+                ScopeSource::Header(name) => values(fields, name),
+                ScopeSource::ClientCertificate => caller.certificate.iter().map(|name| &*name.0).collect(),
+            };
+            (source_of(source), values)
         })
         .collect();
     let scope: Vec<ScopePart<'_>> =
         parts.iter().map(|(source, values)| ScopePart { source, values }).collect();
     hash_key.storage_key(namespace, &scope, key)
+}
+
+/// A part of a scope as the configuration writes it. It stands in every storage key.
+pub fn source_of(source: &ScopeSource) -> String {
+    match source {
+        ScopeSource::Header(name) => format!("header:{name}"),
+        ScopeSource::ClientCertificate => "client-cert".to_owned(),
+    }
+}
+
+/// The keys that a text could be on a request: as it is read in a field, where one is looked at, and as it is read in
+/// a body. They differ where the text is quoted, say.
+///
+/// Errors: it could be none.
+pub(super) fn told_keys(policy: &Policy, text: &str) -> Result<Vec<IdempotencyKey>, InvalidKey> {
+    let reads = |source: &KeySource| match source {
+        KeySource::Header(_) => IdempotencyKey::from_field(text.as_bytes(), rules(policy)),
+        KeySource::Json(_) => IdempotencyKey::from_text(text, rules(policy)),
+    };
+    let (mut keys, mut refused): (Vec<IdempotencyKey>, _) = (Vec::new(), None);
+    for read in policy.key_from.iter().map(reads) {
+        match read {
+            Ok(key) if !keys.contains(&key) => keys.push(key),
+            Ok(_) => {}
+            Err(error) => refused = Some(error),
+        }
+    }
+    match refused {
+        Some(error) if keys.is_empty() => Err(error),
+        Some(_) | None => Ok(keys),
+    }
 }
 
 /// The fingerprint of a request.
@@ -266,7 +297,7 @@ fn rules(policy: &Policy) -> KeyRules {
     KeyRules { format: policy.key_format, max_length: policy.key_max_length }
 }
 
-fn invalid(error: &crate::protocol::key::InvalidKey) -> Rejection {
+fn invalid(error: &InvalidKey) -> Rejection {
     Rejection::KeyInvalid(error.to_string())
 }
 

@@ -22,21 +22,21 @@ const ALARM_EVERY: Duration = Duration::from_secs(1);
 
 /// Who is here.
 #[derive(Debug, Default)]
-pub(super) struct Limits {
+pub struct Limits {
     open: AtomicUsize,
     of_peers: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// One connection's place among all, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     limits: Arc<Limits>,
     peer: Option<IpAddr>,
 }
 
 impl Limits {
     /// A place, unless there are `max` connections already.
-    pub(super) fn enter(self: &Arc<Self>, max: usize) -> Option<Place> {
+    pub fn enter(self: &Arc<Self>, max: usize) -> Option<Place> {
         let place = Place { limits: Arc::clone(self), peer: None };
         (self.open.fetch_add(1, Ordering::AcqRel) < max).then_some(place)
     }
@@ -49,7 +49,7 @@ impl Limits {
 
 impl Place {
     /// Counts the connection as this peer's; whether it may stay. `max` of 0 is no limit.
-    pub(super) fn belongs_to(&mut self, peer: IpAddr, max: usize) -> bool {
+    pub fn belongs_to(&mut self, peer: IpAddr, max: usize) -> bool {
         if max == 0 || self.peer.is_some() {
             return true;
         }
@@ -92,11 +92,11 @@ fn counted_as(address: IpAddr) -> IpAddr {
 
 /// Lets something be logged once a second, and counts what was not.
 #[derive(Debug, Default)]
-pub(super) struct Alarm(Mutex<(Option<Instant>, u64)>);
+pub struct Alarm(Mutex<(Option<Instant>, u64)>);
 
 impl Alarm {
     /// Whether it may be logged now; then how many times it was not since the last time.
-    pub(super) fn rings(&self) -> Option<u64> {
+    pub fn rings(&self) -> Option<u64> {
         let (last, missed) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if last.is_some_and(|last| now.duration_since(last) < ALARM_EVERY) {

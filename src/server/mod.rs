@@ -30,9 +30,9 @@ use crate::telemetry::metrics::Limit;
 
 use connection::Surroundings;
 use limits::Spare;
-pub use limits::raise_descriptors;
+pub use limits::{Alarm, Limits, Place, raise_descriptors};
 pub use reception::Reception;
-pub use tls::{Acceptor, BadTls};
+pub use tls::{Acceptor, BadTls, name_in_pem};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;

@@ -7,8 +7,10 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig, ServerConnection};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Name};
 
@@ -34,13 +36,13 @@ pub struct Acceptor {
 #[derive(Debug, thiserror::Error)]
 pub enum BadTls {
     /// The certificate or its key.
-    #[error("use the certificate of [server]")]
+    #[error("use the certificate")]
     Identity(#[source] rustls::Error),
     /// The certificates of those who vouch for callers.
-    #[error("use server.tls_client_ca_file")]
+    #[error("use tls_client_ca_file")]
     Authorities(#[source] rustls::Error),
     /// The same, as a whole.
-    #[error("use server.tls_client_ca_file")]
+    #[error("use tls_client_ca_file")]
     Verifier(#[from] VerifierBuilderError),
 }
 
@@ -60,7 +62,13 @@ impl Acceptor {
     ///
     /// Errors: the certificates cannot be used.
     pub fn of(settings: &Server) -> Result<Option<Self>, BadTls> {
-        let Some(asked) = settings.tls.clone() else { return Ok(None) };
+        settings.tls.as_ref().map(|tls| Self::by(tls, settings.http2)).transpose()
+    }
+
+    /// Speaks TLS in this way. `http2`: whether that is offered beside HTTP/1.
+    ///
+    /// Errors: the certificates cannot be used.
+    pub fn by(asked: &ServerTls, http2: bool) -> Result<Self, BadTls> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -91,14 +99,9 @@ impl Acceptor {
         }
         // No early data (RFC 8446 §8): whoever records it can send it again.
         config.max_early_data_size = 0;
-        config.alpn_protocols = settings
-            .http2
-            .then_some(HTTP_2)
-            .into_iter()
-            .chain([HTTP_1_1, HTTP_1_0])
-            .map(<[u8]>::to_vec)
-            .collect();
-        Ok(Some(Self { tls: TlsAcceptor::from(Arc::new(config)), asked: (asked, settings.http2) }))
+        let offered = http2.then_some(HTTP_2).into_iter().chain([HTTP_1_1, HTTP_1_0]);
+        config.alpn_protocols = offered.map(<[u8]>::to_vec).collect();
+        Ok(Self { tls: TlsAcceptor::from(Arc::new(config)), asked: (asked.clone(), http2) })
     }
 
     /// Does the handshake. Where it fails the caller has been told why, as far as TLS has a word for it.
@@ -106,14 +109,33 @@ impl Acceptor {
         let stream = self.tls.accept(socket).await?;
         let (_, session) = stream.get_ref();
         let is_http2 = session.alpn_protocol() == Some(HTTP_2);
-        let certificate = match session.peer_certificates().and_then(<[CertificateDer<'_>]>::first) {
-            Some(leaf) => Some(name_of(leaf).ok_or_else(|| {
-                io::Error::new(io::ErrorKind::InvalidData, "the caller's certificate cannot be read")
-            })?),
-            None => None,
-        };
+        let certificate = shown_in(session, name_of)?;
         Ok(Secured { stream, is_http2, certificate })
     }
+
+    /// Does the handshake on any stream, and answers beside it the subject of the certificate that the peer has shown
+    /// and that was verified, if it was asked for one and has.
+    pub async fn admit<S>(
+        &self,
+        stream: S,
+    ) -> io::Result<(impl AsyncRead + AsyncWrite + Unpin + Send + use<S>, Option<String>)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let stream = self.tls.accept(stream).await?;
+        let subject = shown_in(stream.get_ref().1, subject_of)?;
+        Ok((stream, subject))
+    }
+}
+
+/// What `read` makes of the certificate that the peer has shown, if it has.
+fn shown_in<T>(
+    session: &ServerConnection,
+    read: impl Fn(&CertificateDer<'_>) -> Option<T>,
+) -> io::Result<Option<T>> {
+    let leaf = session.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
+    let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "the peer's certificate cannot be read");
+    leaf.map(|leaf| read(leaf).ok_or_else(unreadable)).transpose()
 }
 
 impl PartialEq for Acceptor {
@@ -126,6 +148,18 @@ impl std::fmt::Debug for Acceptor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Acceptor").field("asked", &self.asked).finish_non_exhaustive()
     }
+}
+
+/// Whom the first certificate of a PEM text was made for, as callers are told apart by it; `None` if there is none that
+/// can be read.
+pub fn name_in_pem(text: &str) -> Option<CallersName> {
+    name_of(&CertificateDer::from_pem_slice(text.as_bytes()).ok()?)
+}
+
+/// Whom a verified certificate was made for, for people.
+fn subject_of(leaf: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    Some(certificate.subject().to_string())
 }
 
 /// Who a verified certificate was made for, and by whom: issuer, subject and alternative names, each with its length

@@ -42,6 +42,7 @@ use crate::protocol::record::{Attempt, Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
 
 pub use compress::Compression;
+pub use outlined::head_of;
 use seal::{KEY_ID_LEN, KeyId, Part, Place, RecordKey, SEAL_LEN};
 pub use standing::{Standing, standing, version_of};
 pub use unreadable::Cause;

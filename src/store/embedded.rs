@@ -10,6 +10,7 @@ mod engine;
 #[cfg(test)]
 mod faults;
 mod inspect;
+mod listing;
 mod scan;
 mod tables;
 mod transfer;
@@ -34,9 +35,7 @@ use self::writer::Writer;
 use super::codec::Codec;
 use super::durability::Durability;
 use super::memory::OwnSessions;
-use super::transfer::Transfer;
 use super::{Cursor, Gate, Listed, Listing, SessionLife, Store, StoreError, Swapped, Watch};
-use crate::protocol::outline::Outline;
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
 
@@ -63,6 +62,8 @@ pub struct EmbeddedStore {
     path: PathBuf,
     clock: StoreClock,
     readers: Arc<Semaphore>,
+    /// One at a time, beside the readers.
+    operators: Arc<Semaphore>,
     sessions: OwnSessions,
     writer: Writer,
     engine: Arc<Engine>,
@@ -148,6 +149,7 @@ impl EmbeddedStore {
             path,
             clock,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
+            operators: Arc::new(Semaphore::new(1)),
             sessions: OwnSessions::default(),
             writer,
             engine,
@@ -174,7 +176,16 @@ impl EmbeddedStore {
         &self,
         look: impl FnOnce(&Engine, u64) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permit = self.readers.clone().acquire_owned().await;
+        self.look_on(&self.readers, look).await
+    }
+
+    /// Has `look` read on a thread that may block, as soon as one of `places` is free.
+    async fn look_on<T: Send + 'static>(
+        &self,
+        places: &Arc<Semaphore>,
+        look: impl FnOnce(&Engine, u64) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = places.clone().acquire_owned().await;
         let (engine, now) = (self.engine.clone(), self.clock.now());
         let looking = tokio::task::spawn_blocking(move || {
             let found = look(&engine, now);
@@ -245,12 +256,11 @@ impl Store for EmbeddedStore {
     }
 
     async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
-        Ok(self.page(after, most).await?.listing(&self.codec))
+        self.listing(after, most).await
     }
 
     async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
-        let Seen::Record(record) = self.fetch(key).await? else { return Ok(None) };
-        Ok(Some(Listed { key: *key, outline: Some(Outline::from(&*record)), keep_for: Duration::ZERO }))
+        self.listed(*key).await
     }
 
     async fn count_forgetting(&self) -> Result<(), StoreError> {

@@ -3,7 +3,8 @@
 //! Keeps encoded bytes as every other store does, so that what replays here replays there. Must not know
 //! what a record means. Read `mod.rs` and `codec.rs` before, `embedded.rs` after.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,8 @@ pub struct MemoryStore {
 /// What is kept, and in which order it expires. Both always name the same keys.
 #[derive(Debug, Default)]
 struct Shelf {
-    records: HashMap<StorageKey, Kept>,
+    /// In order, so that a page of them is found without a look at the others.
+    records: BTreeMap<StorageKey, Kept>,
     expiries: BTreeSet<(Instant, StorageKey)>,
 }
 
@@ -55,6 +57,11 @@ impl MemoryStore {
     #[must_use]
     pub fn with_codec(self, codec: Codec) -> Self {
         Self { codec, ..self }
+    }
+
+    fn listed(&self, key: StorageKey, encoded: &Encoded, keep_for: Duration) -> Listed {
+        let body_len = u64::try_from(encoded.body.len()).unwrap_or(u64::MAX);
+        Listed { key, outline: self.codec.outline(&key, &encoded.head, body_len), keep_for }
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
@@ -126,15 +133,17 @@ impl Store for MemoryStore {
     }
 
     async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
-        Ok(self.page(after, most).await?.listing(&self.codec))
+        let Page { records, next } = self.page(after, most).await?;
+        // Outside the lock: to open what is sealed takes its time.
+        let listed = |Moved { key, encoded, keep_for }| self.listed(key, &encoded, keep_for);
+        Ok(Listing { records: records.into_iter().map(listed).collect(), next })
     }
 
     async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
         let now = clock::monotonic();
-        Ok(self.shelf().live(key, now).map(|kept| Listed {
-            key: *key,
-            outline: self.codec.outline(key, &kept.encoded.head),
-            keep_for: kept.expires.saturating_duration_since(now),
+        let stands = self.shelf().live(key, now).cloned();
+        Ok(stands.map(|Kept { encoded, expires }| {
+            self.listed(*key, &encoded, expires.saturating_duration_since(now))
         }))
     }
 
@@ -162,22 +171,21 @@ impl Store for MemoryStore {
 #[async_trait]
 impl Transfer for MemoryStore {
     async fn page(&self, after: Option<Cursor>, most: usize) -> Result<Page, StoreError> {
-        let after = after.and_then(|cursor| <[u8; 32]>::try_from(cursor.0).ok()).map(StorageKey::from_bytes);
-        let now = clock::monotonic();
+        let after = after.as_ref().map(Cursor::key).transpose()?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let (most, now) = (most.max(1), clock::monotonic());
         let held = self.shelf();
-        let mut keys: Vec<StorageKey> =
-            held.records.keys().filter(|key| after.is_none_or(|after| **key > after)).copied().collect();
-        keys.sort_unstable();
-        let next = keys.get(most.max(1) - 1).filter(|last| keys.last() != Some(last));
-        let next = next.map(|last| Cursor(last.as_bytes().to_vec()));
-        let live =
-            keys.iter().take(most.max(1)).filter_map(|key| held.live(key, now).map(|kept| (*key, kept)));
-        let records = live.map(|(key, kept)| Moved {
-            key,
-            encoded: kept.encoded.clone(),
-            keep_for: kept.expires.saturating_duration_since(now),
-        });
-        Ok(Page { records: records.collect(), next })
+        let mut range = held.records.range((from, Bound::Unbounded));
+        let (mut records, mut last) = (Vec::new(), None);
+        for (key, kept) in range.by_ref().take(most) {
+            last = Some(*key);
+            if now < kept.expires {
+                let keep_for = kept.expires.saturating_duration_since(now);
+                records.push(Moved { key: *key, encoded: kept.encoded.clone(), keep_for });
+            }
+        }
+        let next = if range.next().is_some() { last.as_ref().map(Cursor::of) } else { None };
+        Ok(Page { records, next })
     }
 
     async fn put(&self, records: Vec<Moved>) -> Result<(), StoreError> {

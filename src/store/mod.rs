@@ -82,13 +82,17 @@ pub trait Store: Send + Sync + 'static {
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// Some of the records without their answers, `most` of them or about as many, beginning after `after`. Reads no
-    /// more bodies than it must.
+    /// more bodies than it must, and holds up no claim.
     ///
     /// Every record that stands during the whole of a round trip through the pages is in one of them at least; one may
-    /// be in two.
+    /// be in two. A page may hold fewer records, or none, and have a next one all the same.
+    ///
+    /// Errors: [`StoreError::StrangeCursor`] where `after` is none of this store.
     async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError>;
 
-    /// Answers what stands under `key` without its answer, and for how long.
+    /// Answers what stands under `key` without its answer, and for how long. A record that cannot be read stands too.
+    ///
+    /// What is told is for people: damage to a body that has its length is not seen here, [`Store::fetch`] sees it.
     async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError>;
 
     /// Counts that an operator took a record away, so that whoever keeps finished records in memory lets go of them.
@@ -98,6 +102,8 @@ pub trait Store: Send + Sync + 'static {
     async fn count_forgetting(&self) -> Result<(), StoreError>;
 
     /// How often [`Store::count_forgetting`] was called, by anybody. Stores of one process may answer 0.
+    ///
+    /// Whoever sees it change must let go: also where it is less, since a store that lost its records counts anew.
     async fn forgettings(&self) -> Result<u64, StoreError>;
 
     /// Asks the store how well it keeps what it acknowledges.
@@ -110,6 +116,19 @@ pub trait Store: Send + Sync + 'static {
 /// Where a page of records ended; means something to the store that gave it and to nobody else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(pub Vec<u8>);
+
+impl Cursor {
+    /// That of a store whose pages are in the order of keys.
+    fn of(last: &StorageKey) -> Self {
+        Self(last.as_bytes().to_vec())
+    }
+
+    /// The key at which such a page ended.
+    fn key(&self) -> Result<StorageKey, StoreError> {
+        let bytes = self.0.as_slice().try_into().map_err(|_other_length| StoreError::StrangeCursor)?;
+        Ok(StorageKey::from_bytes(bytes))
+    }
+}
 
 /// Some of a store's records, without their answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -273,6 +292,9 @@ pub enum StoreError {
     /// A record stands under the key, and its body could not be read.
     #[error("read the body of the record that stands under the key")]
     Standing(#[source] Box<StoreError>),
+    /// The cursor is none that this store gave. Nothing was asked of it.
+    #[error("go on from a cursor that this store did not give")]
+    StrangeCursor,
     /// The engine on this machine failed: disk full, read-only, damaged.
     #[error("use the embedded store")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -3,14 +3,15 @@
 //!
 //! A claim is one statement and a settlement another, each committed before it is answered; those that come
 //! at the same time share one (`postgres/lane.rs`). Claims, settlements, small reads and large bodies have a
-//! connection each, and so have those who watch (`postgres/link.rs`), so that none holds up another; nobody
-//! holds one while waiting. The tables stand in `postgres/001_tables.sql`. Must not know what a record means.
+//! connection each, and so have those who watch and operators (`postgres/link.rs`), so that none holds up
+//! another; nobody holds one while waiting. The tables stand in `postgres/001_tables.sql`. Must not know what a record means.
 
 mod address;
 mod claims;
 mod deployment;
 mod lane;
 mod link;
+mod listing;
 mod schema;
 mod settlements;
 mod sweep;
@@ -36,6 +37,7 @@ use self::address::Address;
 use self::claims::{BODY_INLINE_MAX, CLAIM, Claim, Claimed, Standing};
 use self::lane::Lane;
 use self::link::{Connected, Link, Purpose};
+use self::listing::{COUNT_FORGETTING, FORGETTINGS, LIST, OUTLINE};
 use self::schema::SchemaError;
 use self::settlements::{SETTLE, Settlement};
 use self::terms::{OneServer, STANDBYS};
@@ -43,9 +45,7 @@ use self::trouble::Failure;
 use self::watchers::{LISTEN, REGISTER, Watchers};
 use super::codec::{Codec, Encoded};
 use super::durability::Durability;
-use super::transfer::Transfer;
 use super::{Cursor, Gate, Listed, Listing, Options, SessionLife, Store, StoreError, Swapped, Watch};
-use crate::protocol::outline::Outline;
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
 
@@ -94,6 +94,7 @@ pub struct PostgresStore {
     min_replicas: u32,
     small: Link,
     bulk: Link,
+    operators: Link,
     watch_link: Link,
     claims: Lane<Claim>,
     settlements: Lane<Settlement>,
@@ -126,8 +127,9 @@ impl PostgresStore {
         };
         let claim_link = link(purpose("claims", options, &[CLAIM]), None);
         let settle_link = link(purpose("settlements", options, &[SETTLE]), None);
-        let small = link(purpose("reads", options, &[FETCH, RENEW, LIFE, GATE, PING, STANDBYS]), None);
+        let small = link(purpose("reads", options, SMALL), None);
         let bulk = link(bulk_purpose(options), None);
+        let operators = link(Purpose { is_eager: false, ..purpose("operators", options, OPERATORS) }, None);
         let watch_purpose =
             Purpose { is_eager: false, greeting: LISTEN, ..purpose("watches", options, &[REGISTER]) };
         let watch_link = link(watch_purpose, Some(watchers.on_notice()));
@@ -136,7 +138,7 @@ impl PostgresStore {
         let (large_claims, large_settlements) =
             (Lane::new(namespace, bulk.clone()), Lane::new(namespace, bulk.clone()));
         let mut tasks = JoinSet::new();
-        for link in [&claim_link, &settle_link, &small, &bulk, &watch_link] {
+        for link in [&claim_link, &settle_link, &small, &bulk, &operators, &watch_link] {
             tasks.spawn(link.clone().keep());
         }
         for lane in [&claims, &large_claims] {
@@ -154,6 +156,7 @@ impl PostgresStore {
             min_replicas: options.min_replicas,
             small,
             bulk,
+            operators,
             watch_link,
             claims,
             settlements,
@@ -290,20 +293,19 @@ impl Store for PostgresStore {
     }
 
     async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
-        Ok(self.page(after, most).await?.listing(&self.codec))
+        self.listing(after, most).await
     }
 
     async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
-        let Seen::Record(record) = self.fetch(key).await? else { return Ok(None) };
-        Ok(Some(Listed { key: *key, outline: Some(Outline::from(&*record)), keep_for: Duration::ZERO }))
+        self.listed(key).await
     }
 
     async fn count_forgetting(&self) -> Result<(), StoreError> {
-        Ok(())
+        self.one_more_forgetting().await
     }
 
     async fn forgettings(&self) -> Result<u64, StoreError> {
-        Ok(0)
+        self.counted_forgettings().await
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {
@@ -330,6 +332,10 @@ fn bulk_purpose(options: &Options) -> Purpose {
     let patience = options.timeout * BULK_PATIENCE;
     Purpose { patience, ..purpose("bodies", options, BULK) }
 }
+
+const SMALL: &[&str] = &[FETCH, RENEW, LIFE, GATE, PING, STANDBYS, FORGETTINGS];
+
+const OPERATORS: &[&str] = &[LIST, OUTLINE, COUNT_FORGETTING];
 
 const BULK: &[&str] = &[CLAIM, SETTLE, FETCH_WHOLE, sweep::PAGES, sweep::SWEEP];
 

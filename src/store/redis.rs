@@ -7,11 +7,12 @@
 //! are waited for, writes have others (`redis/acknowledged.rs`). Must not know what a record means.
 //!
 //! ```text
-//! {namespace}:r:{key}   a record as in codec.rs; its body too if that is small
-//! {namespace}:b:{key}   the body, if it is larger; written and removed with its record
-//! {namespace}:s:session a session that lives
-//! {namespace}:gate      why no new claims are taken, or nothing
-//! {namespace}:w:{key}   the channel on which changes of a record are told
+//! {namespace}:r:{key}      a record as in codec.rs; its body too if that is small
+//! {namespace}:b:{key}      the body, if it is larger; written and removed with its record
+//! {namespace}:s:session    a session that lives
+//! {namespace}:gate         why no new claims are taken, or nothing
+//! {namespace}:forgettings  how often an operator took a record away, or nothing
+//! {namespace}:w:{key}      the channel on which changes of a record are told
 //! ```
 //!
 //! The braces around the key (not those around `namespace`) are really there: they make the names of one
@@ -24,11 +25,13 @@ mod deployment;
 mod dial;
 mod failed;
 mod link;
+mod listing;
 mod node;
 mod scripts;
 mod sentinel;
 mod servers;
 mod transfer;
+mod walk;
 mod watchers;
 
 use std::fmt;
@@ -52,7 +55,6 @@ use super::codec::{self, Cause, Codec, Encoded, Stored};
 use super::durability::Durability;
 use super::transfer::Transfer;
 use super::{Cursor, Gate, Listed, Listing, Options, SessionLife, Store, StoreError, Swapped, Watch};
-use crate::protocol::outline::Outline;
 use crate::protocol::record::{Record, Seen, Session, Version};
 use crate::protocol::scope::StorageKey;
 
@@ -320,20 +322,19 @@ impl Store for RedisStore {
     }
 
     async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
-        Ok(self.page(after, most).await?.listing(&self.codec))
+        self.listing(after, most).await
     }
 
     async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
-        let Seen::Record(record) = self.fetch(key).await? else { return Ok(None) };
-        Ok(Some(Listed { key: *key, outline: Some(Outline::from(&*record)), keep_for: Duration::ZERO }))
+        self.listed(*key).await
     }
 
     async fn count_forgetting(&self) -> Result<(), StoreError> {
-        Ok(())
+        self.one_more_forgetting().await
     }
 
     async fn forgettings(&self) -> Result<u64, StoreError> {
-        Ok(0)
+        self.counted_forgettings().await
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {

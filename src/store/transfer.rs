@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::codec::{Codec, Encoded};
-use super::{Cursor, Gate, Listed, Listing, Store, StoreError};
+use super::codec::Encoded;
+use super::{Cursor, Gate, Store, StoreError};
 use crate::protocol::record::Session;
 use crate::protocol::scope::StorageKey;
 
@@ -34,18 +34,6 @@ pub trait Transfer: Store {
 
     /// Opens or closes the store for new claims. Durable on return.
     async fn set_gate(&self, gate: Gate) -> Result<(), StoreError>;
-}
-
-impl Page {
-    /// The same records without their answers.
-    pub fn listing(&self, codec: &Codec) -> Listing {
-        let listed = |moved: &Moved| Listed {
-            key: moved.key,
-            outline: codec.outline(&moved.key, &moved.encoded.head),
-            keep_for: moved.keep_for,
-        };
-        Listing { records: self.records.iter().map(listed).collect(), next: self.next.clone() }
-    }
 }
 
 /// Some of a store's records.

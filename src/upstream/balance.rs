@@ -169,15 +169,19 @@ impl<W> Balance<W> {
         self.servers.get(server)?.admission.as_ref()?.limit()
     }
 
-    /// Of each server: whether it is well, and how many requests have a place there.
-    pub(super) fn observed(&self, now: Instant) -> Vec<(bool, usize)> {
-        let of = |load: &Load| (load.health.standing(now) == Standing::Well, load.open);
-        self.servers.iter().map(of).collect()
+    /// Whether a server is well.
+    pub(super) fn is_well(&self, server: usize, now: Instant) -> bool {
+        self.standing(server, now) == Standing::Well
+    }
+
+    /// Requests to a server whose answer has not ended.
+    pub(super) fn open(&self, server: usize) -> usize {
+        self.servers.get(server).map_or(0, |load| load.open)
     }
 
     /// Whether any server is well.
     pub(super) fn is_any_well(&self, now: Instant) -> bool {
-        (0..self.servers.len()).any(|server| self.standing(server, now) == Standing::Well)
+        (0..self.servers.len()).any(|server| self.is_well(server, now))
     }
 
     fn choose(&self, wish: &Wish, now: Instant) -> Option<usize> {

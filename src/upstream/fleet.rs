@@ -42,6 +42,17 @@ pub struct Fleet {
     metrics: UpstreamMetrics,
 }
 
+/// A server, as operators are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerState {
+    /// Its authority.
+    pub authority: String,
+    /// Whether it gets requests.
+    pub is_well: bool,
+    /// Requests to it whose answer has not ended.
+    pub open: usize,
+}
+
 /// No server has room, and none came to have room in time. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 #[error("find a server with room for the request")]
@@ -94,14 +105,24 @@ impl Fleet {
         of_server.next().cloned().unwrap_or_default()
     }
 
-    /// How its servers are.
+    /// Its servers, in the order of the configuration, and how they do.
+    pub fn servers(&self) -> Vec<ServerState> {
+        let (balance, now) = (self.balance(), Instant::now());
+        let state = |(server, authority): (usize, &String)| ServerState {
+            authority: authority.clone(),
+            is_well: balance.is_well(server, now),
+            open: balance.open(server),
+        };
+        self.config.servers.iter().enumerate().map(state).collect()
+    }
+
+    /// How it does, as metrics tell.
     pub fn observed(&self) -> UpstreamObserved {
-        let standing = self.balance().observed(Instant::now());
-        let servers = self.config.servers.iter().zip(&self.connections).zip(standing);
-        let observed = servers.map(|((address, count), (is_healthy, in_flight))| ServerObserved {
-            address: address.clone(),
-            is_healthy,
-            in_flight,
+        let servers = self.servers().into_iter().zip(&self.connections);
+        let observed = servers.map(|(server, count)| ServerObserved {
+            address: server.authority,
+            is_healthy: server.is_well,
+            in_flight: server.open,
             connections: count.open(),
         });
         UpstreamObserved { name: self.config.name.clone(), servers: observed.collect() }

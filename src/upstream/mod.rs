@@ -39,7 +39,7 @@ use balance::Wish;
 pub use body::{AnswerBroken, Buffered, RequestBody, Trailers, with_trailers};
 pub use connect::connect_once;
 pub use failure::{Broken, NotSent, SendError};
-pub use fleet::Fleet;
+pub use fleet::{Fleet, ServerState};
 use kind::Kind;
 pub use place::HeldBody as AnswerBody;
 use place::Place;

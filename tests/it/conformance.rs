@@ -5,6 +5,7 @@
 //! `conformance/` by what they are about, and in `linearizability.rs`.
 
 mod deployments;
+mod listing;
 mod moving;
 mod outliving;
 mod records;
@@ -346,6 +347,18 @@ for_every_store!([
         a_walk_through_an_empty_store_ends,
         sealed_records_move_without_their_secret,
     ],
+    listing: [
+        what_is_listed_is_what_stands_in_pages_of_any_size,
+        a_record_alone_is_outlined_as_it_is_fetched,
+        what_has_expired_or_was_removed_is_not_listed,
+        the_time_that_is_left_is_that_of_the_last_write,
+        what_cannot_be_read_is_listed_without_an_outline,
+        what_another_secret_sealed_is_listed_without_an_outline,
+        what_is_no_record_is_not_listed,
+        a_cursor_that_the_store_did_not_give_is_refused,
+        a_record_that_stands_throughout_is_listed_whatever_comes_and_goes,
+        counting_a_forgetting_is_answered,
+    ],
     linearizability: [
         calls_on_one_key_take_effect_one_at_a_time,
         calls_on_a_few_keys_take_effect_one_at_a_time,
@@ -360,6 +373,11 @@ for_every_shared_store!([
         a_closed_gate_is_told_to_every_handle,
         installations_that_share_a_server_do_not_see_each_other,
     ],
+    listing: [
+        each_forgetting_is_seen_through_another_handle,
+        of_forgettings_that_come_at_once_none_is_lost,
+        installations_that_share_a_server_list_and_forget_apart,
+    ],
 ]);
 
 for_every_durable_store!([
@@ -367,5 +385,6 @@ for_every_durable_store!([
         records_of_every_size_outlive_a_restart,
         what_was_removed_stays_away_after_a_restart,
         records_that_were_put_and_a_closed_gate_outlive_a_restart,
+        what_is_listed_and_how_often_was_forgotten_outlive_a_restart,
     ],
 ]);

@@ -7,10 +7,9 @@ use std::time::Duration;
 use onceway::protocol::fingerprint::Fingerprint;
 use onceway::protocol::record::{Attempt, Phase, Record, Seen, Session, UnixMillis, UnknownReason, Version};
 use onceway::protocol::scope::StorageKey;
-use onceway::store::Cursor;
 use onceway::store::embedded::{EmbeddedStore, OpenError};
 use onceway::store::transfer::{Moved, Transfer};
-use onceway::store::{Closure, Gate, SessionLife, Store, StoreError, Swapped};
+use onceway::store::{Closure, Gate, SessionLife, Store, Swapped};
 use redb::{Database, ReadableTable, TableDefinition};
 use tempfile::TempDir;
 
@@ -221,14 +220,6 @@ async fn what_cannot_be_read_is_moved_and_is_not_absent_there_either() {
     to.put(all_of(&EmbeddedStore::open(here.path()).unwrap(), 100).await).await.unwrap();
     assert_eq!(to.fetch(&torn).await.unwrap(), Seen::Unreadable);
     assert_eq!(to.fetch(&short).await.unwrap(), Seen::Unreadable);
-}
-
-#[tokio::test]
-async fn a_cursor_of_another_store_is_refused() {
-    let dir = TempDir::new().unwrap();
-    let store = EmbeddedStore::open(dir.path()).unwrap();
-    let page = store.page(Some(Cursor(b"42".to_vec())), 10).await;
-    assert!(matches!(page, Err(StoreError::Refused(_))));
 }
 
 #[tokio::test]

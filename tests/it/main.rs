@@ -13,7 +13,9 @@
 mod campaign;
 mod config;
 mod conformance;
+mod console;
 mod demo;
+mod deploy;
 mod embedded_backup;
 mod embedded_crash;
 mod embedded_store;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::outline::Outline;
 use crate::protocol::record::{Phase, Settled, UnixMillis, UnknownReason};
 use crate::protocol::saved::{FieldLines, SavedHead, SavedResponse};
 
@@ -252,11 +253,76 @@ fn any_record() -> impl Strategy<Value = Record> {
     })
 }
 
+/// One for everything that is done to records.
+fn every_codec() -> [Codec; 4] {
+    let on = Sealing::On { keys: &[&[5; 32]], accept_unsealed: false };
+    [
+        (Sealing::Off, Compression::Off),
+        (Sealing::Off, Compression::Zstd),
+        (on, Compression::Off),
+        (on, Compression::Zstd),
+    ]
+    .map(|(sealing, compression)| Codec::new(sealing, compression))
+}
+
+#[test]
+fn a_record_that_is_read_is_outlined_and_one_that_is_cut_short_or_not_to_be_read_is_not() {
+    let outline = |codec: &Codec, value: &[u8]| {
+        let head = Bytes::copy_from_slice(head_of(value));
+        codec.outline(&KEY, &head, u64::try_from(value.len() - head.len()).unwrap())
+    };
+    let [plain, _, sealed, _] = every_codec();
+    for record in [claim(), done(), done_without_body()] {
+        let (open, shut) = (whole(&record), joined(sealed.encode(&KEY, &record)));
+        assert_eq!(outline(&plain, &open), Some(Outline::from(&record)));
+        for len in 0..open.len() {
+            assert_eq!(outline(&plain, &open[..len]), None, "{len} bytes");
+        }
+        for (codec, value) in [(&plain, &shut), (&sealed, &open)] {
+            assert_eq!(outline(codec, value), None);
+        }
+        let another = StorageKey::from_bytes([1; 32]);
+        assert_eq!(sealed.outline(&another, &Bytes::copy_from_slice(head_of(&shut)), 0), None);
+    }
+}
+
+#[test]
+fn a_claim_with_a_body_is_no_more_outlined_than_it_is_read() {
+    let mut bytes = [&*whole(&claim()), b"x"].concat();
+    bytes[85] = 1;
+    let sum = checksum(&bytes, &[]);
+    bytes[CHECKSUM_AT].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(decode_whole(bytes.clone().into()), Seen::Unreadable);
+    assert_eq!(Codec::default().outline(&KEY, &Bytes::copy_from_slice(head_of(&bytes)), 1), None);
+}
+
 proptest! {
     #[test]
     fn whatever_is_written_is_read_back(record in any_record()) {
         prop_assert_eq!(decode_whole(whole(&record)), Seen::Record(Box::new(record.clone())));
         prop_assert_eq!(decode(encode(&record)), Seen::Record(Box::new(record)));
+    }
+
+    #[test]
+    fn an_outline_of_the_head_alone_is_that_of_the_record(record in any_record(), how in 0..4_usize) {
+        let codec = &every_codec()[how];
+        let Encoded { head, body } = codec.encode(&KEY, &record);
+        let whole = joined(Encoded { head: head.clone(), body: body.clone() });
+        prop_assert_eq!(head_of(&whole), &*head);
+        let body_len = u64::try_from(body.len()).unwrap();
+        prop_assert_eq!(codec.outline(&KEY, &head, body_len), Some(Outline::from(&record)));
+        prop_assert_eq!(codec.outline(&KEY, &head, body_len + 1), None);
+    }
+
+    #[test]
+    fn whatever_is_outlined_does_not_panic(bytes in any_bytes(300), lengths in any::<[u8; 12]>()) {
+        let mut bytes = [b"OW", &*bytes].concat();
+        if let Some(place) = bytes.get_mut(74..86) {
+            place.copy_from_slice(&lengths);
+        }
+        let head = Bytes::copy_from_slice(head_of(&bytes));
+        let rest = u64::try_from(bytes.len() - head.len()).unwrap();
+        prop_assert_eq!(Codec::default().outline(&KEY, &head, rest), None);
     }
 
     #[test]

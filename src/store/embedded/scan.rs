@@ -5,47 +5,74 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use bytes::Bytes;
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::super::Gate;
 use super::tables::{EXPIRIES, Failure, RECORDS, begin, expiry_of, keep_clock, keep_gate, live};
 use crate::protocol::scope::StorageKey;
 
 /// A record as it stands in the file.
-pub(super) struct Standing {
+pub(super) struct Standing<'a> {
     pub(super) key: StorageKey,
     /// Whole, as in codec.rs.
-    pub(super) record: Bytes,
-    /// What is left of its time; none for what is too short to hold an expiry, which stands for ever.
-    pub(super) keep_for: Option<Duration>,
+    pub(super) record: &'a [u8],
+    /// What is left of its time; what is too short to hold an expiry stands for ever.
+    pub(super) keep_for: Duration,
 }
 
-/// Answers the records after `after` in the order of keys that have not expired by `now`, and the key at
-/// which it stopped, if it did: having looked at `most` records, or having read `bytes_max` bytes.
-pub(super) fn page(
+/// Where a page begins, and where it ends at the latest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    pub(super) after: Option<StorageKey>,
+    /// Records that are looked at.
+    pub(super) most: usize,
+    /// Bytes that are read.
+    pub(super) bytes_max: usize,
+}
+
+/// Answers what `take` makes of the records of a stretch that have not expired by `now`, in the order of keys, and
+/// the key at which it stopped, if it did.
+pub(super) fn page<T>(
     database: &Database,
-    after: Option<&StorageKey>,
-    most: usize,
-    bytes_max: usize,
+    stretch: Stretch,
     now: u64,
-) -> Result<(Vec<Standing>, Option<StorageKey>), Failure> {
+    take: impl Fn(Standing<'_>) -> T,
+) -> Result<(Vec<T>, Option<StorageKey>), Failure> {
     let records = database.begin_read()?.open_table(RECORDS)?;
-    let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
+    let from = stretch.after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
     let (mut page, mut bytes) = (Vec::new(), 0);
     for (looked_at, entry) in records.range::<&[u8; 32]>((from, Bound::Unbounded))?.enumerate() {
         let (key, value) = entry?;
         let (key, value) = (StorageKey::from_bytes(*key.value()), value.value());
+        bytes += value.len();
         if let Some(record) = live(value, now) {
-            bytes += record.len();
-            let keep_for = expiry_of(value).map(|expiry| Duration::from_millis(expiry - now));
-            page.push(Standing { key, record: Bytes::copy_from_slice(record), keep_for });
+            page.push(take(Standing { key, record, keep_for: time_left(value, now) }));
         }
-        if looked_at + 1 >= most || bytes >= bytes_max {
+        if looked_at + 1 >= stretch.most || bytes >= stretch.bytes_max {
             return Ok((page, Some(key)));
         }
     }
     Ok((page, None))
+}
+
+/// Answers what `take` makes of the record under `key`, unless there is none or it has expired by `now`.
+pub(super) fn one<T>(
+    database: &Database,
+    key: StorageKey,
+    now: u64,
+    take: impl Fn(Standing<'_>) -> T,
+) -> Result<Option<T>, Failure> {
+    let records = database.begin_read()?.open_table(RECORDS)?;
+    let stands = records.get(key.as_bytes())?;
+    let value = stands.as_ref().map(AccessGuard::value);
+    Ok(value.and_then(|value| {
+        let record = live(value, now)?;
+        Some(take(Standing { key, record, keep_for: time_left(value, now) }))
+    }))
+}
+
+fn time_left(value: &[u8], now: u64) -> Duration {
+    expiry_of(value).map_or(Duration::MAX, |expiry| Duration::from_millis(expiry.saturating_sub(now)))
 }
 
 /// Copies into an empty `database` what `from` holds and has not expired by `now`, and sets its gate.

@@ -13,7 +13,7 @@ use super::super::codec::{self, Encoded, Stored};
 use super::super::transfer::{Moved, Page, Transfer};
 use super::super::{Gate, StoreError};
 use super::EmbeddedStore;
-use super::scan::{self, Standing};
+use super::scan::{self, Stretch};
 use super::tables::Tables;
 use crate::protocol::record::Session;
 use crate::protocol::scope::StorageKey;
@@ -24,15 +24,22 @@ const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 #[async_trait]
 impl Transfer for EmbeddedStore {
     async fn page(&self, after: Option<Cursor>, most: usize) -> Result<Page, StoreError> {
-        let after = after.map(key_of).transpose()?;
-        let most = most.max(1);
+        let stretch = Stretch {
+            after: after.as_ref().map(Cursor::key).transpose()?,
+            most: most.max(1),
+            bytes_max: PAGE_BYTES_MAX,
+        };
         let (records, stopped_at) = self
             .look(move |engine, now| {
-                engine.read(|database| scan::page(database, after.as_ref(), most, PAGE_BYTES_MAX, now))
+                engine.read(|database| {
+                    scan::page(database, stretch, now, |standing| {
+                        let record = Bytes::copy_from_slice(standing.record);
+                        moved(standing.key, record, standing.keep_for)
+                    })
+                })
             })
             .await?;
-        let next = stopped_at.map(|key| Cursor(key.as_bytes().to_vec()));
-        Ok(Page { records: records.into_iter().map(moved).collect(), next })
+        Ok(Page { records, next: stopped_at.as_ref().map(Cursor::of) })
     }
 
     async fn put(&self, records: Vec<Moved>) -> Result<(), StoreError> {
@@ -56,23 +63,11 @@ impl Transfer for EmbeddedStore {
     }
 }
 
-/// A cursor of another store would skip records, so it is refused.
-fn key_of(cursor: Cursor) -> Result<StorageKey, StoreError> {
-    match <[u8; 32]>::try_from(cursor.0) {
-        Ok(bytes) => Ok(StorageKey::from_bytes(bytes)),
-        Err(_) => Err(StoreError::Refused(Box::new(StrangeCursor))),
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("go on from a cursor that this store did not give")]
-struct StrangeCursor;
-
-fn moved(Standing { key, record, keep_for }: Standing) -> Moved {
+fn moved(key: StorageKey, record: Bytes, keep_for: Duration) -> Moved {
     let encoded = match codec::split(record.clone()) {
         Stored::Whole(encoded) => encoded,
         // Damaged, or of a later format: it moves in one piece, and is as unreadable there as it is here.
         Stored::BodyApart { .. } | Stored::Unreadable => Encoded { head: record, body: Bytes::new() },
     };
-    Moved { key, encoded, keep_for: keep_for.unwrap_or(Duration::MAX) }
+    Moved { key, encoded, keep_for }
 }

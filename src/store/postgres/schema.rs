@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 use super::trouble::{Outage, Said};
 
 /// The steps, in order. A step that was released never changes.
-const STEPS: [&str; 1] = [include_str!("001_tables.sql")];
+const STEPS: [&str; 2] = [include_str!("001_tables.sql"), include_str!("002_forgettings.sql")];
 
 /// Taken by whoever changes the tables. Any number, as long as it stays.
 const LOCK: i64 = 0x6f6e_6365_7761_7901;

@@ -21,7 +21,8 @@ const PUT_MAX: usize = 256;
 
 const PAGE: &str = "
 SELECT key, head, body, ceil(extract(epoch FROM expires - now()) * 1000)::bigint
-FROM onceway.record WHERE namespace = $1 AND key > $2 AND expires > now() ORDER BY key LIMIT $3";
+FROM onceway.record
+WHERE namespace = $1 AND key > $2 AND octet_length(key) = 32 AND expires > now() ORDER BY key LIMIT $3";
 
 const PUT: &str = "
 INSERT INTO onceway.record (namespace, key, head, body, expires)
@@ -44,16 +45,17 @@ const OPEN: &str = "DELETE FROM onceway.gate WHERE namespace = $1";
 #[async_trait]
 impl Transfer for PostgresStore {
     async fn page(&self, after: Option<Cursor>, most: usize) -> Result<Page, StoreError> {
-        let after = after.map_or_else(Vec::new, |cursor| cursor.0);
+        let after = after.as_ref().map(Cursor::key).transpose()?;
+        let after = after.as_ref().map_or([].as_slice(), |key| key.as_bytes().as_slice());
         let limit = i64::try_from(most.max(1)).unwrap_or(i64::MAX);
         let rows = self.bulk.ask(PAGE, &[&self.namespace, &after, &limit]).await?;
         let mut records = Vec::with_capacity(rows.len());
         for row in &rows {
             records.extend(moved(row).map_err(Failure::unexpected)?);
         }
-        let last = rows.last().filter(|_| rows.len() >= most.max(1));
-        let next = last.map(|row| row.try_get(0)).transpose().map_err(Failure::unexpected)?;
-        Ok(Page { records, next: next.map(Cursor) })
+        let last = records.last().filter(|_| rows.len() >= most.max(1));
+        let next = last.map(|moved| Cursor::of(&moved.key));
+        Ok(Page { records, next })
     }
 
     async fn put(&self, records: Vec<Moved>) -> Result<(), StoreError> {
@@ -109,6 +111,6 @@ fn moved(row: &tokio_postgres::Row) -> Result<Option<Moved>, tokio_postgres::Err
     Ok(Some(Moved { key, encoded, keep_for: of_millis(row.try_get(3)?) }))
 }
 
-fn of_millis(millis: i64) -> Duration {
+pub(super) fn of_millis(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }

@@ -28,6 +28,9 @@ pub(super) struct Scripts {
     pub(super) insert_apart: Script,
     /// Keys: record, body. Answers the record, its time to live and the body, or nil.
     pub(super) read: Script,
+    /// Keys: record, body. Answers head and metadata of the record, its time to live and how many bytes stand beside
+    /// these, or nil.
+    pub(super) outline: Script,
     /// Keys: record, body. Arguments: record, its time to live, and for a body that is kept apart the body
     /// and its time to live.
     pub(super) put: Script,
@@ -85,6 +88,22 @@ if not record then return false end
 return {record, redis.call('PTTL', KEYS[1]), redis.call('GET', KEYS[2])}
 ";
 
+/// The length of the metadata stands at the same place in every format; a test below holds the two together. What is
+/// no record stands all the same, were it something else than a string.
+const OUTLINE: &str = r"
+local left = redis.call('PTTL', KEYS[1])
+if left == -2 then return false end
+local head = redis.pcall('GETRANGE', KEYS[1], 0, 89)
+if type(head) ~= 'string' then return {'', left, 0} end
+if #head == 90 and string.sub(head, 1, 2) == 'OW' then
+  head = redis.call('GETRANGE', KEYS[1], 0, 89 + struct.unpack('>I4', head, 75))
+end
+local rest = redis.call('STRLEN', KEYS[1]) - #head
+local body = redis.pcall('STRLEN', KEYS[2])
+if type(body) == 'number' then rest = rest + body end
+return {head, left, rest}
+";
+
 const PUT: &str = r"
 if ARGV[3] then
   redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
@@ -109,6 +128,7 @@ impl Scripts {
             remove: Script::new([COMPARE, REMOVE, PUBLISH].concat()),
             insert_apart: Script::new(INSERT_APART.to_owned()),
             read: Script::new(READ.to_owned()),
+            outline: Script::new(OUTLINE.to_owned()),
             put: Script::new(PUT.to_owned()),
         }
     }
@@ -117,11 +137,24 @@ impl Scripts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::codec::VERSION_AT;
+    use crate::store::codec::{HEAD_LEN, VERSION_AT, head_of};
 
     #[test]
     fn the_scripts_compare_where_the_version_stands() {
         let range = format!("KEYS[1], {}, {})", VERSION_AT.start, VERSION_AT.end - 1);
         assert!(COMPARE.contains(&range));
+    }
+
+    #[test]
+    fn the_outline_is_cut_where_the_body_begins() {
+        let mut value = [0; 200];
+        value[..2].copy_from_slice(b"OW");
+        value[74..78].copy_from_slice(&7_u32.to_be_bytes());
+        assert_eq!(head_of(&value).len(), HEAD_LEN + 7);
+        assert!(OUTLINE.contains(&format!("0, {})", HEAD_LEN - 1)));
+        assert!(
+            OUTLINE.contains("0, 89 + struct.unpack('>I4', head, 75))"),
+            "the 75th byte is the one at 74"
+        );
     }
 }

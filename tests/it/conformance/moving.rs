@@ -38,7 +38,7 @@ pub(super) fn sealing() -> Codec {
     Codec::new(Sealing::On { keys: &[&[7; 32]], accept_unsealed: false }, Compression::default())
 }
 
-fn records_of_every_kind() -> Vec<(StorageKey, Record)> {
+pub(super) fn records_of_every_kind() -> Vec<(StorageKey, Record)> {
     let mut phases: Vec<_> = EVERY_REASON.into_iter().map(unknown).collect();
     phases.extend([0, 1, 16 * 1024, 16 * 1024 + 1, 1024 * 1024].map(|length| done_with(bytes_of(length))));
     phases.push(done_without_body());
@@ -51,7 +51,7 @@ fn on_its_way(key: StorageKey, record: &Record, keep_for: Duration) -> Moved {
 }
 
 /// A record that cannot be read is told in one piece or in two, according to what can be made of its head.
-fn bytes(encoded: &Encoded) -> Vec<u8> {
+pub(super) fn bytes(encoded: &Encoded) -> Vec<u8> {
     [&*encoded.head, &*encoded.body].concat()
 }
 
@@ -179,7 +179,7 @@ pub(super) async fn a_record_that_stands_throughout_is_in_a_page_whatever_comes_
 }
 
 /// Writes and removes other records, many at a time so that a hash table grows and shrinks.
-async fn come_and_go(store: Arc<dyn Store>, is_over: Arc<AtomicBool>) {
+pub(super) async fn come_and_go(store: Arc<dyn Store>, is_over: Arc<AtomicBool>) {
     while !is_over.load(Ordering::SeqCst) {
         let others: Vec<_> = (0..100).map(|_| (some_key(), a_claim())).collect();
         for (key, claim) in &others {

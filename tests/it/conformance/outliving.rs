@@ -7,6 +7,7 @@ use onceway::store::transfer::Moved;
 use onceway::store::{Closure, Gate, Swapped};
 
 use super::Durable;
+use super::listing::listed;
 use super::moving::walk;
 use super::records::{insert, seen};
 use crate::records::{LONG, a_claim, after, bytes_of, done_with, some_key, some_session};
@@ -52,4 +53,17 @@ pub(super) async fn records_that_were_put_and_a_closed_gate_outlive_a_restart(be
     assert!(walk(&store, 10).await[&key].keep_for <= LONG, "its time went on");
     let told = store.renew_session(some_session(), LONG).await.unwrap();
     assert_eq!(told, Gate::Closed(Closure::Arriving));
+}
+
+pub(super) async fn what_is_listed_and_how_often_was_forgotten_outlive_a_restart(bench: impl Durable) {
+    let (key, _, done) = claim_and_answer(20_000);
+    insert(&bench.store(), &key, &done).await;
+    bench.store().count_forgetting().await.unwrap();
+    let (before, forgettings) =
+        (listed(&bench.store(), 10).await, bench.store().forgettings().await.unwrap());
+    let bench = bench.restarted().await;
+    let after = listed(&bench.store(), 10).await;
+    assert_eq!(after[&key].outline, before[&key].outline);
+    assert!(after[&key].keep_for <= before[&key].keep_for, "its time went on");
+    assert_eq!(bench.store().forgettings().await.unwrap(), forgettings);
 }

@@ -52,7 +52,9 @@ fn what_the_unit_files_start_exists() {
     let start = service.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let words: Vec<_> = start.split(' ').collect();
     assert_eq!((words[1], words[2]), ("serve", "--config"));
-    for line in ["Type=notify-reload", "WatchdogSec=", "NoNewPrivileges=yes", "ProtectSystem=strict"] {
+    for line in
+        ["Type=notify\n", "ExecReload=", "WatchdogSec=", "NoNewPrivileges=yes", "ProtectSystem=strict"]
+    {
         assert!(service.contains(line), "{line}");
     }
     assert!(socket.contains("ListenStream="));
