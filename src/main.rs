@@ -4,13 +4,16 @@
 
 use std::error::Error;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use onceway::cli::check::CheckArgs;
 use onceway::cli::demo::{self, DemoArgs};
+use onceway::cli::keys::{KeysArgs, KeysError, Seat};
+use onceway::cli::man::ManArgs;
+use onceway::cli::schema;
 use onceway::cli::store::{MigrateArgs, StoreCommand};
 use onceway::cli::{Cli, Command};
 use onceway::config::Config;
@@ -34,7 +37,11 @@ fn main() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
         Command::Store(StoreCommand::Migrate(args)) => migrate(&args),
+        Command::Keys(args) => keys(&args),
         Command::Demo(args) => finish(demonstrate(&args)),
+        Command::Schema => print(&schema::text()),
+        Command::Completions(args) => print(&args.script()),
+        Command::Man(args) => manual(&args),
     }
 }
 
@@ -66,6 +73,39 @@ fn migrate(args: &MigrateArgs) -> ExitCode {
     runtime.shutdown_background();
     match ended {
         Ok(summary) => print(&summary),
+        Err(error) => finish(Err(error.into())),
+    }
+}
+
+fn keys(args: &KeysArgs) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(error.into())),
+    };
+    let is_attended = io::stdin().is_terminal() && io::stderr().is_terminal();
+    let mut seat = Seat {
+        input: &mut io::stdin().lock(),
+        out: &mut io::stdout(),
+        questions: &mut io::stderr(),
+        is_attended,
+    };
+    match runtime.block_on(args.run(&mut seat)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(KeysError::Unusable(unusable)) => refuse(&unusable),
+        Err(error) => {
+            let advice = error.advice();
+            let code = finish(Err(error.into()));
+            if let Some(advice) = advice {
+                complain(&advice);
+            }
+            code
+        }
+    }
+}
+
+fn manual(args: &ManArgs) -> ExitCode {
+    match args.page() {
+        Ok(page) => print(&page.unwrap_or_default()),
         Err(error) => finish(Err(error.into())),
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::columns;
 use crate::config::risks::risks;
 use crate::config::{self, Config, ConfigProblems, Route, Upstream, name_of, show_duration, show_size};
 use crate::gateway;
@@ -53,11 +54,11 @@ impl CheckArgs {
 /// What a configuration comes to: listeners, store, upstreams, routes, and warnings of risky choices.
 /// Holds no credential. Ends with a newline.
 pub fn report(config: &Config) -> String {
-    let mut parts = vec![table(&facts(config))];
+    let mut parts = vec![columns::table(&facts(config))];
     if config.routes.is_empty() {
         parts.push("no routes\n".to_owned());
     } else {
-        parts.push(table(&routes(config)));
+        parts.push(columns::table(&routes(config)));
     }
     let mut warnings = String::new();
     for risk in risks(config) {
@@ -152,25 +153,6 @@ fn guarded(policy: &Policy) -> [String; 6] {
     ]
 }
 
-/// Rows with their columns aligned.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or_default()
-    };
-    let widths: Vec<_> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        line(&mut text, cells.join("  ").trim_end());
-    }
-    text
-}
-
 fn line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
@@ -215,6 +197,7 @@ UNKNOWN TTL  MODE
 /orders/{id}  api.example.com  POST     default   off
 
 warning: no store.hash_key_file: whoever reads the store can test guesses of short keys and credentials
+warning: no admin.token_file: nobody can resolve an unknown outcome or forget a key
 warning: /payments: scope = []: all callers share one space, a caller that repeats another's request and key \
 gets its answer
 ";

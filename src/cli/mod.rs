@@ -1,10 +1,16 @@
 //! The command line: what may be typed, and what each command needs to start. Prints nothing and ends
 //! nothing; `../main.rs` does.
 //!
-//! Read `serve.rs`, `check.rs`, `store.rs` and `demo.rs` for the commands.
+//! Read `serve.rs`, `check.rs`, `keys.rs`, `store.rs` and `demo.rs` for the commands.
 
 pub mod check;
+mod columns;
+pub mod completions;
 pub mod demo;
+pub mod keys;
+pub mod man;
+pub mod reference;
+pub mod schema;
 pub mod serve;
 pub mod store;
 
@@ -26,11 +32,22 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Check a configuration, show what it protects, and warn of risky choices
     Check(check::CheckArgs),
+    /// See what became of requests, and step in, through a gateway's operators' listener
+    Keys(keys::KeysArgs),
     /// Look after the stores in which records live
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Run a payments API with the gateway before it and play the lost-response story
     Demo(demo::DemoArgs),
+    /// Print the JSON Schema of the configuration file
+    #[command(after_help = schema::HELP)]
+    Schema,
+    /// Print the completions of a shell
+    #[command(after_help = completions::HELP)]
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands into a directory
+    #[command(after_help = man::HELP)]
+    Man(man::ManArgs),
 }
 
 #[cfg(test)]

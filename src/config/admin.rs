@@ -2,6 +2,8 @@
 //!
 //! Read `keys/admin.rs` for what may stand there.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::problem::Unfit;
 use super::section::{Findings, Section};
 use super::{Admin, CallersCertificate, Secret, StoreUrl, address, certificates, pattern, secrets};
@@ -25,12 +27,23 @@ pub(super) fn admin(find: &mut Findings<'_>, section: Option<&Section<'_>>, stor
     Admin {
         listen: listen.unwrap_or(default.listen),
         is_explicit: listen.is_some(),
+        is_token_open: token.is_some() && is_open(find, section, "token_file"),
         token,
         audit_file,
         // Health and metrics are for those too who have no certificate.
         tls: certificates::server_tls(find, section, CallersCertificate::Optional),
         host_names: section.texts(find, "host_names", pattern::host).unwrap_or_default(),
     }
+}
+
+/// Whether others than the owner and the group of the file may read it.
+fn is_open(find: &Findings<'_>, section: &Section<'_>, name: &str) -> bool {
+    const OTHERS_READ: u32 = 0o004;
+    let file = section.value(name).and_then(|value| value.get_ref().as_str());
+    let file = file.and_then(|text| find.expand(text).ok());
+    let mode =
+        file.and_then(|file| std::fs::metadata(file).ok()).map(|metadata| metadata.permissions().mode());
+    mode.is_some_and(|mode| mode & OTHERS_READ != 0)
 }
 
 fn token(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Secret> {

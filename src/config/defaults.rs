@@ -45,6 +45,7 @@ impl Default for Admin {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
             is_explicit: false,
             token: None,
+            is_token_open: false,
             audit_file: None,
             tls: None,
             host_names: Vec::new(),

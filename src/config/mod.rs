@@ -4,7 +4,8 @@
 //!
 //! Read `keys.rs` for what may stand in a file, `load.rs` for the road, `section.rs` for how one key is
 //! read, `resolve.rs` and `routes.rs` for how the parts become these types, `problem.rs` for how a problem
-//! is shown. `risks.rs` names the choices that are valid and may still surprise.
+//! is shown. `risks.rs` names the choices that are valid and may still surprise. `schema.rs` and `reference.rs` tell
+//! programs and people what may stand in a file.
 
 mod address;
 mod admin;
@@ -18,9 +19,11 @@ mod place;
 mod previous;
 mod problem;
 mod record_keys;
+pub mod reference;
 mod resolve;
 pub mod risks;
 mod routes;
+pub mod schema;
 mod secrets;
 mod section;
 mod server;
@@ -75,6 +78,8 @@ pub struct Admin {
     pub is_explicit: bool,
     /// What changes to records need, as read from `token_file`; none: nobody may change any.
     pub token: Option<Secret>,
+    /// Whether other users of the machine may read `token_file`.
+    pub is_token_open: bool,
     /// Where changes are written down; there is one where there is a token.
     pub audit_file: Option<PathBuf>,
     /// Certificate, and who vouches for operators; none: in the clear.

@@ -20,8 +20,11 @@ pub struct Risk {
 
 /// Every risky choice of a configuration, those of the whole gateway first.
 pub fn risks(config: &Config) -> Vec<Risk> {
-    let mut risks: Vec<_> =
-        of_gateway(config).into_iter().map(|text| Risk { routes: Vec::new(), text }).collect();
+    let mut risks: Vec<_> = of_gateway(config)
+        .into_iter()
+        .chain(of_admin(config))
+        .map(|text| Risk { routes: Vec::new(), text })
+        .collect();
     let of_gateway = risks.len();
     for route in config.routes.iter().filter(|route| route.policy.key != KeyMode::Off) {
         for text in of_policy(&route.policy, all_show_certificates(config)) {
@@ -75,6 +78,27 @@ fn of_gateway(config: &Config) -> Vec<&'static str> {
         (
             config.upstreams.iter().any(has_idle_tls_keys),
             "ca_file, server_name and client_certificate_file do nothing for an upstream whose url begins with http://",
+        ),
+    ];
+    chosen(choices)
+}
+
+/// What operators may miss when they are needed, and what others may get.
+fn of_admin(config: &Config) -> Vec<&'static str> {
+    let admin = &config.admin;
+    let is_here = admin.listen.ip().is_loopback();
+    let asks = admin.tls.as_ref().is_some_and(|tls| tls.callers.is_some());
+    let choices = [
+        (
+            !is_here && !asks,
+            "admin.listen is not loopback and there is no admin.tls_client_ca_file: whoever reaches it reads health and \
+             metrics, and the console and the operations API are served to nobody but this machine",
+        ),
+        (admin.token.is_none(), "no admin.token_file: nobody can resolve an unknown outcome or forget a key"),
+        (admin.is_token_open, "admin.token_file can be read by every user of this machine: chmod o-r"),
+        (
+            admin.token.is_none() && admin.audit_file.is_some(),
+            "admin.audit_file does nothing without admin.token_file",
         ),
     ];
     chosen(choices)
@@ -184,6 +208,8 @@ mod tests {
     fn with(change: impl FnOnce(&mut Config)) -> Vec<String> {
         let mut config = for_upstream("http://127.0.0.1:9000", None, None).unwrap();
         config.store.hash_key = Some(crate::config::Secret::new("sixteen bytes or more"));
+        config.admin.token = Some(crate::config::Secret::new("sixteen bytes or more"));
+        config.admin.audit_file = Some("/var/lib/onceway/audit.jsonl".into());
         config.routes[0].policy.scope = vec![ScopeSource::Header("x-account".into())];
         config.routes[0].policy.scope_missing = ScopeMissing::Reject;
         change(&mut config);
@@ -236,6 +262,22 @@ mod tests {
         assert!(with(|config| config.routes.clear())[0].contains("no route is protected"));
         let of_upstream = with(|config| config.upstreams[0].server_name = Some("api.internal".into()));
         assert!(of_upstream[0].contains("http://"));
+    }
+
+    #[test]
+    fn each_risky_choice_for_operators_is_named() {
+        let of_admin = |change: fn(&mut crate::config::Admin)| {
+            let found = with(|config| change(&mut config.admin));
+            assert_eq!(found.len(), 1, "{found:#?}");
+            found.concat()
+        };
+        assert!(of_admin(|admin| admin.listen = ([0, 0, 0, 0], 8081).into()).contains("not loopback"));
+        assert!(of_admin(|admin| admin.is_token_open = true).contains("chmod o-r"));
+        assert!(
+            of_admin(|admin| (admin.token, admin.audit_file) = (None, None)).contains("nobody can resolve")
+        );
+        let idle = with(|config| config.admin.token = None);
+        assert!(idle[1].contains("audit_file does nothing"), "{idle:#?}");
     }
 
     #[test]

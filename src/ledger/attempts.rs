@@ -20,6 +20,8 @@ pub(super) struct Attempts(Arc<Mutex<Known>>);
 struct Known {
     /// With the number of those who answer for it: the claim, and its late answer.
     live: HashMap<Attempt, usize>,
+    /// How many of them are claims that stand in the store and are not settled.
+    claims: usize,
     abandoned: HashSet<Attempt>,
     abandoned_in_order: VecDeque<Attempt>,
 }
@@ -30,12 +32,18 @@ struct Known {
 pub(super) struct Live {
     attempt: Attempt,
     attempts: Attempts,
+    is_claim: bool,
 }
 
 impl Attempts {
     pub(super) fn enter(&self, attempt: Attempt) -> Live {
         *self.known().live.entry(attempt).or_default() += 1;
-        Live { attempt, attempts: self.clone() }
+        Live { attempt, attempts: self.clone(), is_claim: false }
+    }
+
+    /// How many claims of this process stand in the store and are not settled.
+    pub(super) fn claims(&self) -> usize {
+        self.known().claims
     }
 
     /// Who answers for an attempt of this process's session.
@@ -50,11 +58,6 @@ impl Attempts {
         }
     }
 
-    /// How many somebody in this process answers for.
-    pub(super) fn at_work(&self) -> usize {
-        self.known().live.len()
-    }
-
     fn known(&self) -> MutexGuard<'_, Known> {
         // The sets stay consistent whatever panicked while the lock was held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -62,6 +65,15 @@ impl Attempts {
 }
 
 impl Live {
+    /// Counts the attempt as a claim until it is settled or dropped.
+    pub(super) fn claimed(mut self) -> Self {
+        if !self.is_claim {
+            self.attempts.known().claims += 1;
+            self.is_claim = true;
+        }
+        self
+    }
+
     /// Remembers that nothing was and nothing will be sent for this attempt.
     pub(super) fn abandon(&self) {
         let mut known = self.attempts.known();
@@ -79,6 +91,9 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         let mut known = self.attempts.known();
+        if self.is_claim {
+            known.claims -= 1;
+        }
         if let Some(answering) = known.live.get_mut(&self.attempt) {
             *answering -= 1;
             if *answering == 0 {
@@ -106,6 +121,19 @@ mod tests {
         assert_eq!(attempts.owner_of(attempt), Owner::Working);
         drop(live);
         assert_eq!(attempts.owner_of(attempt), Owner::Gone);
+    }
+
+    #[test]
+    fn an_attempt_counts_as_a_claim_from_when_it_is_one_until_it_is_dropped() {
+        let attempts = Attempts::default();
+        let asking = attempts.enter(Attempt([1; 16]));
+        assert_eq!(attempts.claims(), 0);
+        let claimed = asking.claimed();
+        let late = attempts.enter(Attempt([1; 16]));
+        assert_eq!(attempts.claims(), 1);
+        drop(claimed);
+        assert_eq!(attempts.claims(), 0);
+        drop(late);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::answers::AsOf;
 use super::attempts::Live;
 use super::{Ledger, Moment, Question, Terms, Unavailable};
 use crate::clock;
@@ -43,6 +44,9 @@ pub(super) struct OneClaim {
 #[derive(Debug)]
 pub(super) struct LateOne {
     claim: OneClaim,
+    /// The least revision that the unknown outcome can have in the store. A lower one is an older write of this
+    /// attempt that came back: to count on from there would give two records one version.
+    revision_min: u32,
     background: Option<tokio::task::AbortHandle>,
 }
 
@@ -179,13 +183,18 @@ impl OneClaim {
             live: self.ledger.shared.attempts.enter(self.record.version.attempt),
         };
         let (settlement, background) = self.settle(Outcome::Unknown(reason)).await;
-        (settlement, LateOne { claim: late, background })
+        let revision_min = match settlement {
+            Settlement::Stored => machine::version_after(late.record.version).revision,
+            Settlement::Unstored | Settlement::Superseded => late.record.version.revision,
+        };
+        (settlement, LateOne { claim: late, revision_min, background })
     }
 
     async fn settle(self, outcome: Outcome) -> (Settlement, Option<tokio::task::AbortHandle>) {
         let transition = machine::settle(&self.record, outcome, clock::unix_millis(), self.terms.retention);
+        let as_of = self.ledger.shared.answers.as_of();
         match self.commit(&transition).await {
-            Ok(settlement) => (self.finished(&transition, settlement), None),
+            Ok(settlement) => (self.finished(&transition, settlement, as_of), None),
             Err(error) => self.commit_on(transition, error).await,
         }
     }
@@ -198,10 +207,12 @@ impl OneClaim {
     ) -> (Settlement, Option<tokio::task::AbortHandle>) {
         let (tell, told) = oneshot::channel();
         let (tasks, commit_timeout) = (self.ledger.shared.commits.clone(), self.terms.commit_timeout);
-        self.remember(&transition);
+        if let Transition::Write { next, .. } = &transition {
+            self.ledger.shared.answers.remember_unstored(self.key, next);
+        }
         let task = tasks.spawn(async move {
-            let settlement = self.commit_until_taken(&transition, first_error).await;
-            let settlement = self.finished(&transition, settlement);
+            let (settlement, as_of) = self.commit_until_taken(&transition, first_error).await;
+            let settlement = self.finished(&transition, settlement, as_of);
             if tell.send(settlement).is_err() {
                 tracing::info!(operation_ref = %self.key, ?settlement, "settled in the background");
             }
@@ -212,18 +223,24 @@ impl OneClaim {
         }
     }
 
-    async fn commit_until_taken(&self, transition: &Transition, first_error: StoreError) -> Settlement {
+    /// Answers how it ended, and as of when.
+    async fn commit_until_taken(
+        &self,
+        transition: &Transition,
+        first_error: StoreError,
+    ) -> (Settlement, AsOf) {
         let give_up_at = clock::monotonic() + BACKGROUND_COMMIT_MAX.max(self.terms.commit_timeout);
         let (mut pause, mut error) = (COMMIT_PAUSE_MIN, first_error);
         loop {
             self.warn_not_taken(&error);
+            let as_of = self.ledger.shared.answers.as_of();
             if clock::monotonic() >= give_up_at {
-                return Settlement::Unstored;
+                return (Settlement::Unstored, as_of);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(COMMIT_PAUSE_MAX);
             match self.commit(transition).await {
-                Ok(settlement) => return settlement,
+                Ok(settlement) => return (settlement, as_of),
                 Err(again) => error = again,
             }
         }
@@ -282,15 +299,28 @@ impl OneClaim {
             && matches!(stands.phase, Phase::InFlight | Phase::Unknown { .. })
     }
 
-    /// The store forgot the claim while it was in flight: what is known of the outcome goes in its place,
-    /// so that the next retry does not run again.
+    /// Nothing stands under the key, though this claim was never given back: what is known of the outcome goes there,
+    /// unless somebody has used the key since.
+    ///
+    /// Either the store forgot the claim: then the next retry would run again. Or an operator released it, or forgot
+    /// it, taking a process for dead that was only stopped, or an answer for lost that was only late. The operator's
+    /// word was that the upstream did not process the request, so that it may run. An answer proves the contrary, and
+    /// while nobody has used the key it comes in time to keep the next retry from running a second time. An outcome
+    /// that is still unknown proves nothing, but it is later knowledge than the operator's: the request was under way
+    /// when they looked. The insert decides between this and a retry, so nothing is taken from anybody.
     async fn restore(&self, next: &Record, keep_for: Duration) -> Result<Settlement, StoreError> {
-        tracing::error!(operation_ref = %self.key, "the store forgot a claim in flight");
-        let stands =
-            self.ledger.timed(StoreCall::Insert, self.ledger.store.insert(&self.key, next, keep_for)).await?;
+        tracing::error!(
+            operation_ref = %self.key,
+            "nothing stands in the place of this attempt: the store forgot it, or an operator released it"
+        );
+        let restored = machine::restored(next);
+        let stands = self
+            .ledger
+            .timed(StoreCall::Insert, self.ledger.store.insert(&self.key, &restored, keep_for))
+            .await?;
         Ok(match stands {
             Seen::Nothing => Settlement::Stored,
-            Seen::Record(stands) if *stands == *next => Settlement::Stored,
+            Seen::Record(stands) if *stands == restored => Settlement::Stored,
             Seen::Record(_) | Seen::Unreadable => Settlement::Superseded,
         })
     }
@@ -307,9 +337,10 @@ impl OneClaim {
         }
     }
 
-    fn finished(&self, transition: &Transition, settlement: Settlement) -> Settlement {
+    /// `as_of`: before the store was asked for the last time.
+    fn finished(&self, transition: &Transition, settlement: Settlement, as_of: AsOf) -> Settlement {
         match settlement {
-            Settlement::Stored => self.remember(transition),
+            Settlement::Stored => self.remember(transition, as_of),
             Settlement::Unstored => {}
             Settlement::Superseded => {
                 self.ledger.shared.answers.forget(&self.key);
@@ -323,9 +354,9 @@ impl OneClaim {
         settlement
     }
 
-    fn remember(&self, transition: &Transition) {
+    fn remember(&self, transition: &Transition, as_of: AsOf) {
         match transition {
-            Transition::Write { next, .. } => self.ledger.shared.answers.remember(self.key, next),
+            Transition::Write { next, .. } => self.ledger.shared.answers.remember(self.key, next, as_of),
             Transition::Remove | Transition::Keep => {}
         }
     }
@@ -354,13 +385,33 @@ impl LateOne {
             background.abort();
         }
         match self.claim.fetch_until_told().await {
-            Some(Seen::Record(record)) if record.version.attempt == self.claim.record.version.attempt => {
+            Some(Seen::Record(record)) if self.is_unknown_still(&record) => {
                 self.claim.record = *record;
                 self.claim.settle(outcome).await.0
             }
-            Some(Seen::Record(_) | Seen::Nothing | Seen::Unreadable) => Settlement::Superseded,
+            Some(Seen::Nothing) => match outcome {
+                // Why it lands though an operator may have released the key: see `OneClaim::restore`.
+                Outcome::Completed(_) | Outcome::CompletedWithoutBody(_) => {
+                    self.claim.settle(outcome).await.0
+                }
+                Outcome::Unprocessed => Settlement::Stored,
+                Outcome::Unknown(_) => Settlement::Superseded,
+            },
+            Some(Seen::Record(_) | Seen::Unreadable) => {
+                tracing::warn!(
+                    operation_ref = %self.claim.key,
+                    "a late answer is not kept: an operator or another attempt has settled the key meanwhile"
+                );
+                Settlement::Superseded
+            }
             None => Settlement::Unstored,
         }
+    }
+
+    fn is_unknown_still(&self, stands: &Record) -> bool {
+        stands.version.attempt == self.claim.record.version.attempt
+            && stands.version.revision >= self.revision_min
+            && matches!(stands.phase, Phase::InFlight | Phase::Unknown { .. })
     }
 }
 

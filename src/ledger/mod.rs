@@ -3,11 +3,13 @@
 //! [`Ledger::open`] is the only way to a [`Claim`], and a claim is the only licence to forward. Must
 //! not know HTTP. Read `../protocol/machine.rs` before; then `open.rs` (how a request gets its
 //! verdict), `claim.rs` (how it is settled), `twofold.rs` (how a key that was made in another way before is found), `sessions.rs` (who is alive), `sweep.rs` (what abandoned
-//! claims leave), `waiters.rs` (who is woken), `answers.rs` (what is kept in memory).
+//! claims leave), `waiters.rs` (who is woken), `answers.rs` (what is kept in memory), `operations.rs` (what operators
+//! see and do), `numbers.rs` (what is counted).
 
 mod answers;
 mod attempts;
 mod claim;
+mod numbers;
 mod open;
 pub mod operations;
 mod sessions;
@@ -28,11 +30,12 @@ use crate::protocol::record::{Seen, Session, Settled, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::{Gate, Store, StoreError, Watch};
-use crate::telemetry::metrics::{CallOutcome, Metrics, Observed, StoreCall};
+use crate::telemetry::metrics::{CallOutcome, Metrics, StoreCall};
 
 use answers::Answers;
 use attempts::Attempts;
 pub use claim::{BACKGROUND_COMMIT_MAX, Settlement, Unprocessed};
+pub use numbers::Cached;
 use sessions::Sessions;
 use sweep::Traces;
 pub use twofold::{Claim, LateClaim};
@@ -117,6 +120,8 @@ pub enum Opened {
 pub enum Known {
     /// Answer with the first answer.
     Replay(SavedResponse, Settled),
+    /// Answer with the first answer, which this process knows and the store has not taken yet.
+    Unstored(SavedResponse, Settled),
     /// The first answer is known, its body is not.
     BodyNotKept(SavedHead),
     /// The key belongs to another request.
@@ -256,19 +261,27 @@ impl Ledger {
     async fn beat(&self) {
         let session_ttl = self.shared.settings.session_ttl;
         let sessions = &self.shared.sessions;
+        // None at first: what was read before the first look may have been forgotten before it.
+        let mut forgettings_seen = None;
         loop {
             let sent_at = clock::monotonic();
             let renewal = async {
                 let gate = self.store.renew_session(sessions.own(), session_ttl).await?;
-                // A store may know who lives and take no more writes.
-                self.store.ping().await?;
-                Ok(gate)
+                // A store may know who lives and take no more writes. And whoever claims does not replay for longer
+                // than a heartbeat what an operator forgot.
+                let ((), forgettings) = tokio::try_join!(self.store.ping(), self.store.forgettings())?;
+                Ok((gate, forgettings))
             };
-            let renewal = self.timed(StoreCall::Heartbeat, renewal).await;
-            sessions.beat(sent_at, renewal.is_ok());
-            match renewal {
-                Ok(Gate::Open) => sessions.renewed(sent_at),
-                Ok(Gate::Closed(closure)) => sessions.turned_away(closure),
+            match self.timed(StoreCall::Heartbeat, renewal).await {
+                Ok((gate, forgettings)) => {
+                    if forgettings_seen.replace(forgettings) != Some(forgettings) {
+                        self.shared.answers.let_go();
+                    }
+                    match gate {
+                        Gate::Open => sessions.renewed(sent_at),
+                        Gate::Closed(closure) => sessions.turned_away(closure),
+                    }
+                }
                 Err(error) => sessions.renewal_failed(&error),
             }
             let interval = sessions::heartbeat_interval(session_ttl);
@@ -311,24 +324,6 @@ impl Ledger {
         self.shared.sessions.is_fresh() && self.shared.sessions.is_connected()
     }
 
-    /// Claims that this process has made and not settled yet.
-    pub fn claims_in_flight(&self) -> usize {
-        self.shared.attempts.at_work()
-    }
-
-    /// Requests in this process that wait for another's answer.
-    pub fn waiters(&self) -> usize {
-        self.shared.waiters.count()
-    }
-
-    /// Tells what is so of claims, waiters, sessions and the answers in memory.
-    pub fn observe(&self, now: &mut Observed) {
-        now.claims_in_flight = self.claims_in_flight();
-        now.waiters = self.waiters();
-        now.cache = self.shared.answers.observed();
-        self.shared.sessions.observe(now);
-    }
-
     /// Ends background work that may end: heartbeats and cleaning up. Settlements under way go on.
     pub fn stop(&self) {
         self.shared.stopping.cancel();
@@ -346,12 +341,13 @@ impl Ledger {
         if self.recall_one(question).is_some() {
             return Ok(false);
         }
+        let as_of = self.shared.answers.as_of();
         let seen = self
             .timed(StoreCall::Fetch, self.store.fetch(&question.key))
             .await
             .map_err(Unavailable::Store)?;
         if let Seen::Record(record) = &seen {
-            self.shared.answers.remember(question.key, record);
+            self.shared.answers.remember(question.key, record, as_of);
         }
         Ok(matches!(self.judge(seen, question).await?, open::Judged::As(Verdict::InFlight(_), _)))
     }

@@ -38,7 +38,7 @@ impl Ledger {
     /// Cancel safety: none. Dropping the future may leave a claim that nobody works on, which reads as
     /// unknown. Run it in a tracked task.
     pub async fn open(&self, question: &Question) -> Result<Opened, Unavailable> {
-        if let Some(known) = self.recall(question) {
+        if let Some(known) = self.remembered(question) {
             return Ok(Opened::Known(known));
         }
         let earlier = match &question.earlier {
@@ -75,7 +75,6 @@ impl Ledger {
         if let Some(known) = self.recall_one(question) {
             return Ok(One::Known(known));
         }
-        self.shared.answers.missed();
         if !self.shared.sessions.is_fresh() {
             if self.shared.sessions.is_turned_away() {
                 return self.look_up(question).await.map(One::Known);
@@ -119,18 +118,30 @@ impl Ledger {
     /// What this process remembers of the key, without asking the store. An answer never changes, so it
     /// holds until its retention ends.
     pub fn recall(&self, question: &Question) -> Option<Known> {
+        let known = self.remembered(question);
+        self.shared.answers.count_look(known.is_some());
+        known
+    }
+
+    fn remembered(&self, question: &Question) -> Option<Known> {
         let earlier = question.earlier.as_deref().and_then(|earlier| self.recall_one(earlier));
         earlier.or_else(|| self.recall_one(question))
     }
 
     pub(super) fn recall_one(&self, question: &Question) -> Option<Known> {
-        let record = self.shared.answers.find(&question.key)?;
-        known(machine::judge(Seen::Record(Box::new(record)), &question.asked, Owner::Working))
+        let kept = self.shared.answers.find(&question.key)?;
+        let known =
+            known(machine::judge(Seen::Record(Box::new(kept.record)), &question.asked, Owner::Working));
+        match known {
+            Some(Known::Replay(saved, settled)) if !kept.is_stored => Some(Known::Unstored(saved, settled)),
+            known => known,
+        }
     }
 
     /// What a store that takes no claims knows of a key for good: an answer never changes, whatever happens to the
     /// record in the store to which it has moved.
     async fn look_up(&self, question: &Question) -> Result<Known, Unavailable> {
+        let as_of = self.shared.answers.as_of();
         let seen = self
             .timed(StoreCall::Fetch, self.store.fetch(&question.key))
             .await
@@ -140,25 +151,25 @@ impl Ledger {
             Phase::InFlight | Phase::Unknown { .. } => return Err(Unavailable::Closed),
             Phase::Done { .. } | Phase::DoneWithoutBody { .. } => {}
         }
-        self.shared.answers.remember(question.key, &record);
+        self.shared.answers.remember(question.key, &record, as_of);
         let verdict = machine::judge(Seen::Record(record), &question.asked, Owner::Working);
         known(verdict).ok_or(Unavailable::Closed)
     }
 
     fn claimed(&self, question: &Question, record: Record, live: Live, asked: Moment) -> One {
-        One::Execute(Box::new(OneClaim::new(self.clone(), question, record, live, asked)))
+        One::Execute(Box::new(OneClaim::new(self.clone(), question, record, live.claimed(), asked)))
     }
 
     /// Writes the claim, or answers what stands in its place. A claim whose write got no answer is
     /// abandoned: it was never sent and never will be.
     async fn insert(&self, question: &Question, claim: &Record, live: &Live) -> Result<Seen, Unavailable> {
-        let keep_for = question.terms.claim_keep_for;
+        let (keep_for, as_of) = (question.terms.claim_keep_for, self.shared.answers.as_of());
         match self.timed(StoreCall::Insert, self.store.insert(&question.key, claim, keep_for)).await {
             // A client library that sends a command again finds its own first write.
             Ok(Seen::Record(found)) if *found == *claim => Ok(Seen::Nothing),
             Ok(seen) => {
                 if let Seen::Record(record) = &seen {
-                    self.shared.answers.remember(question.key, record);
+                    self.shared.answers.remember(question.key, record, as_of);
                 }
                 Ok(seen)
             }

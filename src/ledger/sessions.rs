@@ -15,7 +15,7 @@ use crate::clock;
 use crate::protocol::machine::Owner;
 use crate::protocol::record::Session;
 use crate::store::{Closure, SessionLife, StoreError};
-use crate::telemetry::metrics::{Observed, StoreCall};
+use crate::telemetry::metrics::StoreCall;
 
 /// Absent sessions remembered at most; beyond it the memory starts anew, and the dead are found again.
 const ABSENT_MAX: usize = 4096;
@@ -33,8 +33,8 @@ pub(super) struct Sessions {
     lapses: AtomicU64,
     is_held: AtomicBool,
     connected: watch::Sender<bool>,
-    /// When the last heartbeat was sent that the store answered, and whether it is the last of all.
-    heard: Mutex<(Option<Instant>, bool)>,
+    /// Whether the last heartbeat got an answer, whatever it was.
+    is_reached: AtomicBool,
     /// Whether the last answer was that the store takes no claims.
     is_turned_away: AtomicBool,
     absent: Mutex<HashMap<Session, Absence>>,
@@ -57,7 +57,7 @@ impl Sessions {
             lapses: AtomicU64::new(0),
             is_held: AtomicBool::new(false),
             connected: watch::Sender::new(false),
-            heard: Mutex::default(),
+            is_reached: AtomicBool::new(false),
             is_turned_away: AtomicBool::new(false),
             absent: Mutex::default(),
         }
@@ -74,8 +74,13 @@ impl Sessions {
     }
 
     fn is_renewed(&self) -> bool {
+        self.age().is_some_and(|age| age < self.ttl)
+    }
+
+    /// How long ago the last renewal was sent that let this process claim.
+    pub(super) fn age(&self) -> Option<Duration> {
         let renewed_at = *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        renewed_at.is_some_and(|at| clock::monotonic().duration_since(at) < self.ttl)
+        renewed_at.map(|at| clock::monotonic().duration_since(at))
     }
 
     /// How often the session may have lapsed so far.
@@ -98,6 +103,11 @@ impl Sessions {
         self.is_turned_away.load(Ordering::Acquire)
     }
 
+    /// Whether the store answered the last heartbeat, whatever it said.
+    pub(super) fn is_reached(&self) -> bool {
+        self.is_reached.load(Ordering::Acquire)
+    }
+
     /// Whether the last renewal succeeded.
     pub(super) fn is_connected(&self) -> bool {
         *self.connected.borrow()
@@ -110,28 +120,13 @@ impl Sessions {
         let _value = connected.wait_for(|connected| *connected).await;
     }
 
-    /// Notes whether the store answered the heartbeat that was sent then.
-    pub(super) fn beat(&self, sent_at: Instant, is_answered: bool) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        *heard = (if is_answered { Some(sent_at) } else { heard.0 }, is_answered);
-    }
-
-    /// What is so of the store and this process's session.
-    pub(super) fn observe(&self, now: &mut Observed) {
-        let (heard_at, is_reachable) = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        now.is_store_reachable = is_reachable;
-        now.is_store_closed = self.is_turned_away();
-        now.heartbeat_age = heard_at.map(|at| clock::monotonic().duration_since(at));
-        // The first heartbeat begins the session, and counts as the end of a lapse.
-        now.sessions_lapsed = self.lapses().saturating_sub(1);
-    }
-
     pub(super) fn renewed(&self, sent_at: Instant) {
         if !self.is_renewed() {
             self.lapses.fetch_add(1, Ordering::AcqRel);
         }
         *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent_at);
         self.is_turned_away.store(false, Ordering::Release);
+        self.is_reached.store(true, Ordering::Release);
         if !self.connected.send_replace(true) {
             tracing::info!("the store is within reach");
         }
@@ -142,6 +137,7 @@ impl Sessions {
         // Before the freshness ends, so that nobody takes this for a store that is out of reach.
         let was_turned_away = self.is_turned_away.swap(true, Ordering::AcqRel);
         self.end();
+        self.is_reached.store(true, Ordering::Release);
         if self.connected.send_replace(false) || !was_turned_away {
             let reason = closure.word();
             tracing::warn!(reason, "the store is closed for new claims: guarded requests are refused");
@@ -149,6 +145,7 @@ impl Sessions {
     }
 
     pub(super) fn renewal_failed(&self, error: &StoreError) {
+        self.is_reached.store(false, Ordering::Release);
         if self.connected.send_replace(false) {
             let error: &dyn std::error::Error = error;
             tracing::warn!(error, "the store is out of reach: guarded requests are refused");

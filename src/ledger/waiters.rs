@@ -41,7 +41,7 @@ impl Waiters {
         }
     }
 
-    /// How many there are.
+    /// How many wait, for whatever key.
     pub(super) fn count(&self) -> usize {
         self.rooms().values().map(|room| room.waiting).sum()
     }
@@ -79,6 +79,7 @@ mod tests {
         let waiters = Waiters::default();
         let key = StorageKey::from_bytes([7; 32]);
         let (one, two) = (waiters.join(key), waiters.join(key));
+        assert_eq!(waiters.count(), 2);
         {
             let (first, second) = (one.woken(), two.woken());
             tokio::pin!(first, second);

@@ -1,16 +1,21 @@
 //! The only place where a record changes.
 //!
 //! [`judge`] says what a request may do, given what the store answered; [`settle`] says what the record
-//! becomes when the outcome of the forward is known. Both are total and pure. Must not know stores,
-//! HTTP or clocks. Read `record.rs` before, `../ledger/mod.rs` after; `histories.rs` holds the proof by
+//! becomes when the outcome of the forward is known; [`resolve`] and [`forget`] say what an operator may do to it. All
+//! are total and pure. Must not know stores, HTTP or clocks. Read `record.rs` before, `../ledger/mod.rs` after; `histories.rs` holds the proof by
 //! enumeration.
 
 use std::time::Duration;
 
 use super::fingerprint::Fingerprint;
+use super::outline::Stage;
 use super::policy::{OnUnknown, Retention};
 use super::record::{Attempt, Phase, Record, Seen, Session, Settled, UnixMillis, UnknownReason, Version};
 use super::saved::{SavedHead, SavedResponse};
+
+/// Writes of one attempt at most of which its owner cannot know whether they were done: an extension, an unknown
+/// outcome, and what comes of it.
+const UNSEEN_WRITES_MAX: u32 = 8;
 
 /// What a request asks of the machine.
 #[derive(Clone, Debug)]
@@ -93,6 +98,29 @@ pub enum Transition {
     Remove,
     /// Leave it: an answer never changes.
     Keep,
+}
+
+/// What an operator says of an unknown outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The upstream did not process the request: the next one with the key is a first one.
+    Release,
+    /// The upstream did, and this was its answer.
+    Complete {
+        /// The true answer.
+        answer: SavedResponse,
+        /// How long it replays.
+        keep_for: Duration,
+    },
+}
+
+/// Why an operator may not change a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandsOff {
+    /// Its request is at work, or may be: another could run beside it.
+    AtWork,
+    /// It is answered, and an answer never changes.
+    Answered,
 }
 
 /// The record of a first claim.
@@ -193,9 +221,57 @@ pub fn settle(record: &Record, outcome: Outcome, now: UnixMillis, retention: Ret
     }
 }
 
+/// Says what an operator's word makes of `record`: the one that takes its place, or nothing, by which the key is free.
+///
+/// Only an unknown outcome is resolved. The word covers the key and not the last attempt alone: where several may have
+/// run, by `on_unknown = "retry"`, whoever releases it says that none of them did.
+///
+/// `owner` matters only when the record is in flight.
+pub fn resolve(
+    record: &Record,
+    owner: Owner,
+    resolution: Resolution,
+    now: UnixMillis,
+) -> Result<Option<Record>, HandsOff> {
+    match (&record.phase, owner) {
+        (Phase::Done { .. } | Phase::DoneWithoutBody { .. }, _) => Err(HandsOff::Answered),
+        (Phase::InFlight, Owner::Working) => Err(HandsOff::AtWork),
+        // Nothing ever ran, and the owner itself takes the claim away: there is nothing to find out about it.
+        (Phase::InFlight, Owner::NeverSent) if !ran_before(record) => Err(HandsOff::AtWork),
+        (Phase::InFlight, Owner::Gone | Owner::NeverSent) | (Phase::Unknown { .. }, _) => {
+            Ok(match resolution {
+                Resolution::Release => None,
+                Resolution::Complete { answer, keep_for } => {
+                    let settled = Settled { at: now, keep_for };
+                    let phase = Phase::Done { saved: answer, settled };
+                    Some(Record { version: version_after(record.version), phase, ..record.clone() })
+                }
+            })
+        }
+    }
+}
+
+/// Says whether an operator may take a record away, whatever it holds: never a claim whose owner may be at work.
+///
+/// `owner` matters only when the record is in flight.
+pub fn forget(stage: Stage, owner: Owner) -> Result<(), HandsOff> {
+    match (stage, owner) {
+        (Stage::InFlight, Owner::Working) => Err(HandsOff::AtWork),
+        (Stage::InFlight, Owner::Gone | Owner::NeverSent)
+        | (Stage::Done { .. } | Stage::DoneWithoutBody { .. } | Stage::Unknown { .. }, _) => Ok(()),
+    }
+}
+
 /// The same claim once more, to be written so that its retention starts anew while the answer streams.
 pub fn extend(record: &Record) -> Record {
     Record { version: version_after(record.version), ..record.clone() }
+}
+
+/// `next` as it is put where nothing stands any more. Its revision is beyond all that this attempt may have written
+/// unseen, so that whoever has seen one of those, and is about to take its place, does not take this one's.
+pub fn restored(next: &Record) -> Record {
+    let revision = next.version.revision.saturating_add(UNSEEN_WRITES_MAX);
+    Record { version: Version { revision, ..next.version }, ..next.clone() }
 }
 
 fn write(record: &Record, phase: Phase, keep_for: Duration) -> Transition {
@@ -443,6 +519,64 @@ mod tests {
             let next = extend(&record);
             assert_eq!(next.version, Version { revision: 1, ..record.version });
             assert_eq!(Record { version: record.version, ..next }, record);
+        }
+    }
+    fn word_of_the_operator() -> [Resolution; 2] {
+        let complete = Resolution::Complete { answer: other_answer(), keep_for: Duration::from_secs(20) };
+        [Resolution::Release, complete]
+    }
+
+    fn by_operator(before: &Record) -> Record {
+        let settled = Settled { at: NOW, keep_for: Duration::from_secs(20) };
+        let version = Version { revision: before.version.revision + 1, ..before.version };
+        Record { version, phase: Phase::Done { saved: other_answer(), settled }, ..before.clone() }
+    }
+
+    #[test]
+    fn an_operator_resolves_what_a_request_would_be_told_is_unknown_and_nothing_else() {
+        for phase in ALL_PHASES {
+            for owner in ALL_OWNERS {
+                for attempts in [1, 2] {
+                    let record = Record { attempts, ..at(phase()) };
+                    let verdict = judged(record.clone(), MINE, owner, OnUnknown::Reject);
+                    let may = matches!(verdict, Verdict::Unknown(_));
+                    let refused = match phase() {
+                        Phase::Done { .. } | Phase::DoneWithoutBody { .. } => HandsOff::Answered,
+                        Phase::InFlight | Phase::Unknown { .. } => HandsOff::AtWork,
+                    };
+                    let expected = if may {
+                        [Ok(None), Ok(Some(by_operator(&record)))]
+                    } else {
+                        [Err(refused), Err(refused)]
+                    };
+                    let resolved = word_of_the_operator().map(|word| resolve(&record, owner, word, NOW));
+                    assert_eq!(resolved, expected, "{record:?} {owner:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_operator_forgets_anything_but_a_claim_whose_owner_works() {
+        for phase in ALL_PHASES {
+            for owner in ALL_OWNERS {
+                let is_at_work = phase() == Phase::InFlight && owner == Owner::Working;
+                let expected = if is_at_work { Err(HandsOff::AtWork) } else { Ok(()) };
+                assert_eq!(forget(Stage::from(&phase()), owner), expected, "{:?} {owner:?}", phase());
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_operator_completed_replays_and_no_late_answer_changes_it() {
+        for phase in [in_flight(), unknown()] {
+            let [_, complete] = word_of_the_operator();
+            let completed = resolve(&at(phase), Owner::Gone, complete, NOW).unwrap().unwrap();
+            let verdict = judged(completed.clone(), MINE, Owner::Working, OnUnknown::Retry);
+            assert!(matches!(verdict, Verdict::Replay(saved, _) if saved == other_answer()));
+            for outcome in outcomes() {
+                assert_eq!(settle(&completed, outcome, NOW, RETENTION), Transition::Keep);
+            }
         }
     }
 }

@@ -86,8 +86,8 @@ impl Answer {
         Self { word: rejection.word(), response: Err(rejection), spent: Spent::default() }
     }
 
-    pub(super) fn replay(response: Response<AnswerStream>) -> Self {
-        Self { response: Ok(response), spent: Spent::default(), word: Word::Replayed }
+    pub(super) fn replay(response: Response<AnswerStream>, word: Word) -> Self {
+        Self { response: Ok(response), spent: Spent::default(), word }
     }
 
     fn first(response: Response<AnswerStream>, word: Word) -> Self {

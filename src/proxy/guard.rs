@@ -24,6 +24,8 @@ use crate::ledger::{BACKGROUND_COMMIT_MAX, Claim, Known, Opened, Question, Terms
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::machine::Asked;
 use crate::protocol::policy::{InFlightMode, Mode, OnStoreError, Policy};
+use crate::protocol::record::Settled;
+use crate::protocol::saved::SavedResponse;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::course::{Course, Spent};
 use crate::telemetry::metrics::{Limit, RequestMetrics};
@@ -311,15 +313,11 @@ async fn decide(
 /// What a caller is told whose key is somebody else's claim.
 fn told(known: Known, policy: &Policy, counts: &RequestMetrics) -> Asking {
     let rejection = match known {
-        Known::Replay(..) if policy.mode == Mode::Observe => {
+        Known::Replay(..) | Known::Unstored(..) if policy.mode == Mode::Observe => {
             return Asking::Observed(Word::Replayed.as_str());
         }
-        Known::Replay(saved, settled) => {
-            let now = clock::unix_millis();
-            counts.replayed(Duration::from_millis(now.0.saturating_sub(settled.at.0)));
-            let replay = respond::replayed(saved, settled, policy, now);
-            return Asking::Answered(Answer::replay(replay));
-        }
+        Known::Replay(saved, settled) => return replay(saved, settled, policy, Word::Replayed, counts),
+        Known::Unstored(saved, settled) => return replay(saved, settled, policy, Word::Unstored, counts),
         Known::InFlight if policy.mode == Mode::Enforce => return Asking::InFlight,
         Known::InFlight => Rejection::InFlight,
         Known::BodyNotKept(head) => Rejection::ResultUnavailable(head),
@@ -330,6 +328,19 @@ fn told(known: Known, policy: &Policy, counts: &RequestMetrics) -> Asking {
         Mode::Observe => Asking::Observed(rejection.word().as_str()),
         Mode::Enforce => Asking::Answered(Answer::rejected(rejection)),
     }
+}
+
+fn replay(
+    saved: SavedResponse,
+    settled: Settled,
+    policy: &Policy,
+    word: Word,
+    counts: &RequestMetrics,
+) -> Asking {
+    let now = clock::unix_millis();
+    counts.replayed(Duration::from_millis(now.0.saturating_sub(settled.at.0)));
+    let replay = respond::replayed(saved, settled, policy, now, word);
+    Asking::Answered(Answer::replay(replay, word))
 }
 
 /// Executes the claim and passes the answer on while the execution sees the record to its end.

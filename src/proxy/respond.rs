@@ -222,9 +222,10 @@ pub(super) fn replayed(
     settled: Settled,
     policy: &Policy,
     now: UnixMillis,
+    word: Word,
 ) -> Response<AnswerStream> {
     saved.head.headers.retain(|(name, _)| !policy.replay_exclude_headers.contains(name));
-    let mut response = delivered(saved, Word::Replayed);
+    let mut response = delivered(saved, word);
     let age = now.0.saturating_sub(settled.at.0) / 1000;
     response.headers_mut().insert(header::AGE, HeaderValue::from(age));
     if let Ok(name) = HeaderName::from_bytes(policy.replay_header.as_bytes()) {

@@ -185,6 +185,9 @@ impl State {
             ));
         }
         let path = request.target.split('?').next().unwrap();
+        if path == "/v1/log-level" {
+            return Reply::answer(204).end_of_head();
+        }
         let reference = path.trim_start_matches("/v1/operations/").trim_end_matches("/resolve");
         let Some(place) = self.place(reference) else { return refused(&absent()) };
         self.operations.remove(place);

@@ -188,6 +188,22 @@ fn a_key_is_forgotten_only_by_who_types_its_reference() {
 }
 
 #[test]
+fn the_log_is_given_another_level_by_who_holds_the_token() {
+    let api = one();
+    let page = Browser::at(&api.url());
+    page.until("!document.getElementById('level-form').hidden");
+    page.run("document.getElementById('level').value = 'debug'");
+    page.click("#level-form [type=submit]");
+    page.until("document.getElementById('ask-token').open");
+    page.press(TOKEN);
+    page.press(ENTER);
+    page.until("document.getElementById('announce').textContent === 'The log level is debug.'");
+    let sent: serde_json::Value =
+        serde_json::from_slice(&api.requests("PUT", "/v1/log-level")[0].body).unwrap();
+    assert_eq!(sent, json!({ "level": "debug" }));
+}
+
+#[test]
 fn where_changes_are_off_none_are_offered() {
     let api = one();
     api.state().status["changes"] = json!("off");

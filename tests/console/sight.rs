@@ -118,6 +118,24 @@ fn a_gateway_that_is_cut_off_from_its_store_says_so() {
 }
 
 #[test]
+fn a_gateway_whose_store_is_not_open_yet_says_so() {
+    let api = Api::with(Vec::new());
+    let mut status = api.state().status.clone();
+    let starting = [
+        ("readiness", json!("starting")),
+        ("store", json!(null)),
+        ("verdicts", json!({})),
+        ("upstreams", json!([])),
+    ];
+    members(&mut status).extend(starting.map(|(name, value)| (name.to_owned(), value)));
+    api.state().status = status;
+    let page = Browser::at(&api.url());
+    page.until("document.getElementById('readiness-word').textContent === 'starting'");
+    assert!(page.text("#health").contains("not open yet"));
+    assert_eq!(page.complaints(), Vec::<String>::new());
+}
+
+#[test]
 fn an_address_leads_to_an_operation() {
     let api = Api::with(vec![unknown(1, 5, "/payments")]);
     let page = Browser::at(&format!("{}#{}", api.url(), reference(1)));

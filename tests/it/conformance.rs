@@ -358,6 +358,7 @@ for_every_store!([
         a_cursor_that_the_store_did_not_give_is_refused,
         a_record_that_stands_throughout_is_listed_whatever_comes_and_goes,
         counting_a_forgetting_is_answered,
+        claims_go_on_while_somebody_lists,
     ],
     linearizability: [
         calls_on_one_key_take_effect_one_at_a_time,

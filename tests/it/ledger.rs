@@ -1,8 +1,10 @@
 //! The ledger over a store that misbehaves as stores do: answers are lost, writes land late, records and
-//! sessions are forgotten. Time is tokio's, paused, so nothing here waits for a clock.
+//! sessions are forgotten. Time is tokio's, paused, so nothing here waits for a clock. `operations.rs` has operators
+//! step in, over the same store.
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,49 +21,86 @@ use onceway::protocol::scope::StorageKey;
 use onceway::store::durability::Durability;
 use onceway::store::memory::MemoryStore;
 use onceway::store::{Cursor, Gate, Listed, Listing, SessionLife, Store, StoreError, Swapped, Watch};
+use tokio::sync::Notify;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// What goes wrong with the next call of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// It is done, and its answer is lost.
     AnswerLost,
     /// It is not done now, but when [`Unreliable::land`] is called.
     LandsLate,
     /// It is not done.
     Refused,
+    /// It is done, and its answer is held up until [`Unreliable::answer`] is called.
+    AnswerHeld,
 }
 
 /// A store with faults to order.
-struct Unreliable {
-    inner: MemoryStore,
+pub(crate) struct Unreliable {
+    pub(crate) inner: MemoryStore,
     insert: Mutex<Vec<Fault>>,
     swap: Mutex<Vec<Fault>>,
+    remove: Mutex<Vec<Fault>>,
+    count: Mutex<Vec<Fault>>,
+    forgettings: AtomicU64,
+    /// Told when an answer is held up.
+    holds: Notify,
+    answers: Notify,
     late: Mutex<Vec<(StorageKey, Record, Duration)>>,
     is_down: Mutex<bool>,
 }
 
 impl Unreliable {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             inner: MemoryStore::new(),
             insert: Mutex::default(),
             swap: Mutex::default(),
+            remove: Mutex::default(),
+            count: Mutex::default(),
+            forgettings: AtomicU64::new(0),
+            holds: Notify::new(),
+            answers: Notify::new(),
             late: Mutex::default(),
             is_down: Mutex::default(),
         })
     }
 
-    fn next_insert(&self, fault: Fault) {
+    pub(crate) fn next_insert(&self, fault: Fault) {
         self.insert.lock().unwrap().push(fault);
     }
 
-    fn next_swap(&self, fault: Fault) {
+    pub(crate) fn next_swap(&self, fault: Fault) {
         self.swap.lock().unwrap().push(fault);
     }
 
-    fn go(&self, is_down: bool) {
+    pub(crate) fn next_remove(&self, fault: Fault) {
+        self.remove.lock().unwrap().push(fault);
+    }
+
+    pub(crate) fn next_count(&self, fault: Fault) {
+        self.count.lock().unwrap().push(fault);
+    }
+
+    /// Waits until an answer is held up.
+    pub(crate) async fn holds(&self) {
+        self.holds.notified().await;
+    }
+
+    /// Lets the answer go that is held up.
+    pub(crate) fn answer(&self) {
+        self.answers.notify_one();
+    }
+
+    async fn hold(&self) {
+        self.holds.notify_one();
+        self.answers.notified().await;
+    }
+
+    pub(crate) fn go(&self, is_down: bool) {
         *self.is_down.lock().unwrap() = is_down;
     }
 
@@ -94,6 +133,11 @@ impl Store for Unreliable {
                 std::future::pending().await
             }
             Some(Fault::Refused) => Err(StoreError::Refused("out of memory".into())),
+            Some(Fault::AnswerHeld) => {
+                let seen = self.inner.insert(key, fresh, keep_for).await;
+                self.hold().await;
+                seen
+            }
         }
     }
 
@@ -112,13 +156,26 @@ impl Store for Unreliable {
                 self.inner.swap(key, seen, next, keep_for).await?;
                 std::future::pending().await
             }
+            Some(Fault::AnswerHeld) => {
+                let swapped = self.inner.swap(key, seen, next, keep_for).await;
+                self.hold().await;
+                swapped
+            }
             Some(Fault::LandsLate | Fault::Refused) => Err(StoreError::Refused("out of memory".into())),
         }
     }
 
     async fn remove(&self, key: &StorageKey, seen: Version) -> Result<Swapped, StoreError> {
         self.up()?;
-        self.inner.remove(key, seen).await
+        let fault = self.remove.lock().unwrap().pop();
+        match fault {
+            None => self.inner.remove(key, seen).await,
+            Some(Fault::AnswerLost | Fault::AnswerHeld) => {
+                self.inner.remove(key, seen).await?;
+                std::future::pending().await
+            }
+            Some(Fault::LandsLate | Fault::Refused) => Err(StoreError::Refused("out of memory".into())),
+        }
     }
 
     async fn fetch(&self, key: &StorageKey) -> Result<Seen, StoreError> {
@@ -150,19 +207,27 @@ impl Store for Unreliable {
     }
 
     async fn list(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
+        self.up()?;
         self.inner.list(after, most).await
     }
 
     async fn outline(&self, key: &StorageKey) -> Result<Option<Listed>, StoreError> {
+        self.up()?;
         self.inner.outline(key).await
     }
 
     async fn count_forgetting(&self) -> Result<(), StoreError> {
-        self.inner.count_forgetting().await
+        self.up()?;
+        if self.count.lock().unwrap().pop().is_some() {
+            return Err(StoreError::Refused("out of memory".into()));
+        }
+        self.forgettings.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn forgettings(&self) -> Result<u64, StoreError> {
-        self.inner.forgettings().await
+        self.up()?;
+        Ok(self.forgettings.load(Ordering::Relaxed))
     }
 
     async fn inspect(&self) -> Result<Durability, StoreError> {
@@ -179,8 +244,13 @@ impl Store for Unreliable {
 }
 
 /// A process: a ledger with a session of its own, kept alive in the background.
-async fn process(store: &Arc<Unreliable>) -> Ledger {
-    let settings = Settings { store_timeout: SECOND, session_ttl: 5 * SECOND, local_cache_bytes: 1 << 20 };
+pub(crate) async fn process(store: &Arc<Unreliable>) -> Ledger {
+    patient_process(store, SECOND).await
+}
+
+/// One that waits for the store for so long.
+pub(crate) async fn patient_process(store: &Arc<Unreliable>, store_timeout: Duration) -> Ledger {
+    let settings = Settings { store_timeout, session_ttl: 5 * SECOND, local_cache_bytes: 1 << 20 };
     let ledger = Ledger::new(store.clone(), onceway::ledger::fresh_session(), settings);
     let beating = ledger.clone();
     #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
@@ -189,7 +259,7 @@ async fn process(store: &Arc<Unreliable>) -> Ledger {
     ledger
 }
 
-fn question(fingerprint: u8, on_unknown: OnUnknown) -> Question {
+pub(crate) fn question(fingerprint: u8, on_unknown: OnUnknown) -> Question {
     Question {
         key: StorageKey::from_bytes([9; 32]),
         asked: Asked {
@@ -207,11 +277,11 @@ fn question(fingerprint: u8, on_unknown: OnUnknown) -> Question {
     }
 }
 
-fn pay() -> Question {
+pub(crate) fn pay() -> Question {
     question(1, OnUnknown::Reject)
 }
 
-fn answer(body: &'static str) -> SavedResponse {
+pub(crate) fn answer(body: &'static str) -> SavedResponse {
     SavedResponse {
         head: SavedHead { status: 201, headers: Vec::new() },
         body: Bytes::from_static(body.as_bytes()),
@@ -219,13 +289,13 @@ fn answer(body: &'static str) -> SavedResponse {
     }
 }
 
-async fn claim(ledger: &Ledger, question: &Question) -> Claim {
+pub(crate) async fn claim(ledger: &Ledger, question: &Question) -> Claim {
     let opened = ledger.open(question).await.unwrap();
     let Opened::Execute(claim) = opened else { panic!("wanted a claim, got {opened:?}") };
     *claim
 }
 
-async fn replayed(ledger: &Ledger, question: &Question) -> Bytes {
+pub(crate) async fn replayed(ledger: &Ledger, question: &Question) -> Bytes {
     let opened = ledger.open(question).await.unwrap();
     let Opened::Known(Known::Replay(saved, _)) = opened else { panic!("wanted a replay, got {opened:?}") };
     saved.body
@@ -332,9 +402,16 @@ async fn an_answer_that_the_store_will_not_take_is_delivered_unstored_and_stored
     let held = claim(&one, &pay()).await;
     store.go(true);
     assert_eq!(held.complete(answer("paid")).await, Settlement::Unstored);
-    assert_eq!(replayed(&one, &pay()).await, "paid", "this process has not lost the answer");
+    let told = one.open(&pay()).await.unwrap();
+    let Opened::Known(Known::Unstored(saved, _)) = told else {
+        panic!("this process lost the answer: {told:?}")
+    };
+    assert_eq!(saved.body, "paid");
+    assert_eq!(one.claims_in_flight(), 1, "it is still to be settled");
     store.go(false);
     one.commits_done().await;
+    assert_eq!(replayed(&one, &pay()).await, "paid", "the store has it now");
+    assert_eq!(one.claims_in_flight(), 0);
     assert_eq!(replayed(&other, &pay()).await, "paid");
 }
 

@@ -8,9 +8,11 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod admin;
 #[path = "../../benches/failover/campaign.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest of it")]
 mod campaign;
+mod cli;
 mod config;
 mod conformance;
 mod console;
@@ -24,14 +26,17 @@ mod ledger;
 mod linearizability;
 mod metrics;
 mod migration;
+mod operations;
 mod postgres_application;
 mod postgres_durability;
+mod postgres_operators;
 mod postgres_store;
 mod postgres_tls;
 mod raw_bytes;
 mod records;
 mod redis_failovers;
 mod redis_faults;
+mod redis_operators;
 mod redis_store;
 mod redis_topology;
 mod road;

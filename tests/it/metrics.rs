@@ -7,14 +7,16 @@ use std::thread;
 
 use onceway::telemetry::metrics::FAMILIES;
 
-use crate::harness::{Answer, Ask, Gate, Gateway, GatewayPlan, Reply, Upstream, ask, get, post, until};
+use crate::harness::{
+    Answer, Ask, Client, Gate, Gateway, GatewayPlan, Reply, Upstream, ask, get, post, until,
+};
 use page::{Dialect, Page};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0";
 const REQUESTS: &str = "onceway_requests_total";
 
 fn scrape(gateway: &Gateway, ask: &Ask) -> Answer {
-    let answer = gateway.operators().send(ask).read();
+    let answer = Client::connect(gateway.admin_addr()).send(ask).read();
     assert_eq!(answer.status, 200);
     answer
 }

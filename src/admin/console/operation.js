@@ -51,12 +51,13 @@ function whyClosed(operation) {
 
 function showOperation(operation) {
   shownOperation = operation;
-  const known = operation ? STATES[operation.state] : ["none", "No record", "No record stands here: the next request with this key is a first one."];
+  const known = operation ? STATES[operation.state] : ["none", "No record", "No record stands here now."];
   const [tone, title, meaning] = known ?? ["none", operation.state, ""];
   const badge = $("operation-state");
   badge.dataset.tone = tone;
   badge.replaceChildren(sign(), title);
-  tell($("operation-title"), operation?.route ?? (operation ? "Record without a route" : "Nothing"));
+  if (operation) tell($("operation-title"), operation.route ?? "A record without a route");
+  else if ($("operation-title").textContent === "…") tell($("operation-title"), "Nothing here");
   const why = operation?.state === "unknown" ? (REASONS[operation.reason]?.[1] ?? `Reason: ${operation.reason}.`) : meaning;
   tell($("operation-meaning"), operation?.state === "unknown" && operation.attempt !== null ? `${why} Nobody but the service knows whether it was processed. Retries are refused.` : why);
   replaceIfOther($("operation-facts"), operation ? factsOf(operation) : []);
@@ -149,6 +150,7 @@ function showChoice() {
   const outcome = chosenOutcome();
   $("answer").hidden = outcome !== "complete";
   $("resolve-rest").hidden = outcome === "";
+  $("resolve-do").classList.toggle("danger", outcome === "release");
   tell($("resolve-do"), outcome === "release" ? "Release the key" : "Record this answer");
   showConsequences();
 }

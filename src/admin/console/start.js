@@ -34,7 +34,9 @@ async function showLevel() {
     const { level } = await ask("GET", "/v1/log-level");
     $("level").value = level;
     tell($("level-now"), `now ${level}`);
+    isLevelTold = true;
   } catch (failure) {
+    isLevelTold = false;
     tell($("level-now"), failureInWords(failure, false).title);
   }
 }

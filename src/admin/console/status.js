@@ -4,6 +4,9 @@ const POLL_EVERY = 2000;
 const WINDOW = 5 * 60 * 1000;
 const RECENT = 10 * 1000;
 
+/** The rate to which the charts reach at least: a lone event is to be seen, and not to look like a flood. */
+const LOW = 0.25;
+
 const VERDICTS = [
   ["executed", "well", "sent to the service, and the answer kept"],
   ["replayed", "well", "given the first answer again; the service was not asked"],
@@ -16,6 +19,9 @@ const VERDICTS = [
   ["unstored", "act", "answered, but the store did not take the answer"],
   ["unprotected", "act", "sent without protection: the store was away"],
 ];
+
+/** Whether the gateway tells the level of its log. */
+let isLevelTold = false;
 
 /** Samples of the last five minutes: when, and every counter then. A gap is a sample without counters. */
 let samples = [];
@@ -58,31 +64,31 @@ function perSecond(counter) {
   return seconds > 0 ? count / seconds : Number.NaN;
 }
 
-/** Draws the rate between each two samples, the newest at the right. */
+/** Draws the rate of the ten seconds before each sample, the newest at the right; nothing across a gap. */
 function draw(chart, counter) {
   const end = samples[samples.length - 1].at;
   const strokes = [];
-  let stroke = [];
-  let highest = 0;
-  for (let index = 1; index < samples.length; index += 1) {
-    const [before, after] = [samples[index - 1], samples[index]];
-    if (!before.verdicts || !after.verdicts || after.at <= before.at) {
-      if (stroke.length > 0) strokes.push(stroke);
-      stroke = [];
-      continue;
+  let highest = LOW;
+  let first = 0;
+  samples.forEach((sample, index) => {
+    if (!sample.verdicts) {
+      first = index + 1;
+      return;
     }
-    const rate = ((counter(after.verdicts) - counter(before.verdicts)) * 1000) / (after.at - before.at);
+    while (samples[first].at < sample.at - RECENT - POLL_EVERY / 2 && first < index) first += 1;
+    if (first >= index) return;
+    const begin = samples[first];
+    const rate = ((counter(sample.verdicts) - counter(begin.verdicts)) * 1000) / Math.max(1, sample.at - begin.at);
     highest = Math.max(highest, rate);
-    if (stroke.length === 0) stroke.push([before.at, rate]);
-    stroke.push([after.at, rate]);
-  }
-  if (stroke.length > 0) strokes.push(stroke);
+    if (strokes.length === 0 || !samples[index - 1].verdicts || first === index - 1) strokes.push([[samples[index - 1].at, rate]]);
+    strokes[strokes.length - 1].push([sample.at, rate]);
+  });
   const x = (at) => (300 - ((end - at) / WINDOW) * 300).toFixed(1);
-  const y = (rate) => (highest === 0 ? 39 : 39 - (rate / highest) * 36).toFixed(1);
+  const y = (rate) => (39 - (rate / highest) * 36).toFixed(1);
   const line = strokes.map((points) => "M" + points.map(([at, rate]) => `${x(at)} ${y(rate)}`).join("L"));
   const area = strokes.map((points, index) => `${line[index]}L${x(points[points.length - 1][0])} 39L${x(points[0][0])} 39Z`);
   chart.querySelector(".line").setAttribute("d", line.join(""));
-  chart.querySelector(".area").setAttribute("d", highest === 0 ? "" : area.join(""));
+  chart.querySelector(".area").setAttribute("d", area.join(""));
 }
 
 function verdictRow(name) {
@@ -120,8 +126,10 @@ function showVerdicts(verdicts) {
 }
 
 function showHealth(state) {
-  const storeWord = state.store.reachable ? word("well", "reachable") : word("act", "out of reach");
-  const groups = [make("div", { class: "group" }, make("div", { class: "group-head" }, make("b", {}, `Store · ${state.store.name}`), storeWord))];
+  const { store } = state;
+  const storeWord = !store ? word("none", "not open yet") : store.reachable ? word("well", "reachable") : word("act", "out of reach");
+  const storeName = store ? `Store · ${store.name}` : "Store";
+  const groups = [make("div", { class: "group" }, make("div", { class: "group-head" }, make("b", {}, storeName), storeWord))];
   for (const upstream of state.upstreams) {
     const well = upstream.servers.filter((server) => server.healthy).length;
     const all = upstream.servers.length;
@@ -159,7 +167,7 @@ function showGateway(state) {
   const changes = state.changes === "token" ? "allowed with the token" : "switched off: admin.token_file is not set";
   const facts = [["Version", state.version], ["Started", moment(state.started_at)], ["Changes", changes]];
   replaceIfOther($("gateway-facts"), facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
-  $("level-form").hidden = state.changes !== "token";
+  $("level-form").hidden = state.changes !== "token" || !isLevelTold;
   tell($("routes-count"), String(state.routes.length));
   const routes = state.routes.map((route) => {
     const scope = route.scope.length > 0 ? `callers told apart by ${route.scope.join(", ")}` : "one space for all callers";
@@ -210,7 +218,10 @@ async function poll() {
     statusFailure = null;
     statusAt = Date.now();
     showStatus(status);
-    if (wasLost) announce("The gateway answers again.");
+    if (wasLost) {
+      announce("The gateway answers again.");
+      showLevel();
+    }
   } catch (failure) {
     statusFailure = failure;
     keepGap();

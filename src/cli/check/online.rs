@@ -1,6 +1,7 @@
 //! What `check --online` found, as text: how well the store keeps what it acknowledges, and who answers.
 
-use super::{line, table};
+use super::line;
+use crate::cli::columns::table;
 use crate::config::Config;
 use crate::gateway::online::{Found, StoreFound};
 use crate::store::durability::{Durability, Fault, Severity};

@@ -34,6 +34,8 @@ pub enum StoreCall {
     List,
     /// For a record without its answer, for operators.
     Outline,
+    /// To note that an operator changed something.
+    CountForgetting,
 }
 
 /// What came of a call.
@@ -117,7 +119,7 @@ impl ClaimMetrics {
 }
 
 impl StoreCall {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         // The commonest first.
         Self::Insert,
         Self::Swap,
@@ -129,6 +131,7 @@ impl StoreCall {
         Self::EndSession,
         Self::List,
         Self::Outline,
+        Self::CountForgetting,
     ];
 
     fn as_str(self) -> &'static str {
@@ -143,6 +146,7 @@ impl StoreCall {
             Self::EndSession => "end-session",
             Self::List => "list",
             Self::Outline => "outline",
+            Self::CountForgetting => "count-forgetting",
         }
     }
 }

@@ -190,14 +190,17 @@ pub(super) const CONFIG_RELOADS: Described = counter(
     "Reloads of the configuration; outcome is taken, or refused where the old one stays",
 );
 pub(super) const BUILD: Described = gauge("build_info", &["version"], "The version that runs; always 1");
-pub(super) const CLAIMS_IN_FLIGHT: Described =
-    gauge("claims_in_flight", &[], "Claims that this process answers for");
+pub(super) const CLAIMS_IN_FLIGHT: Described = gauge(
+    "claims_in_flight",
+    &[],
+    "Claims of this process that stand and are not settled, or whose outcome the store has yet to take",
+);
 pub(super) const WAITERS: Described =
     gauge("waiters", &[], "Requests that wait for the answer to the first request of their key");
 pub(super) const SESSIONS_LAPSED: Described = counter(
     "sessions_lapsed",
     &[],
-    "How often this process was taken for dead by its store, or might have been",
+    "How often this process's session lapsed, so that others might have taken it for dead",
 );
 pub(super) const STORE_REACHABLE: Described =
     gauge("store_reachable", &[], "1 if the store answered the last heartbeat, else 0");
@@ -208,7 +211,7 @@ pub(super) const HEARTBEAT_AGE: Described = own(
     Kind::Gauge,
     Unit::Seconds,
     &[],
-    "Time since the last heartbeat was sent that the store answered",
+    "Time since the last heartbeat was sent by which this process may claim; absent while it may not",
 );
 pub(super) const CACHE_BYTES: Described = own(
     "local_cache",
@@ -220,9 +223,9 @@ pub(super) const CACHE_BYTES: Described = own(
 pub(super) const CACHE_RECORDS: Described =
     gauge("local_cache_records", &[], "Finished records kept in memory");
 pub(super) const CACHE_HITS: Described =
-    counter("local_cache_hits", &[], "Keys whose finished record was found in memory");
+    counter("local_cache_hits", &[], "Requests that were answered from memory");
 pub(super) const CACHE_MISSES: Described =
-    counter("local_cache_misses", &[], "Keys for which the store had to be asked");
+    counter("local_cache_misses", &[], "Requests that were not answered from memory");
 pub(super) const REQUESTS_IN_FLIGHT: Described =
     gauge("requests_in_flight", &[], "Requests under way, to the end of their answers");
 pub(super) const BUFFERED: Described =

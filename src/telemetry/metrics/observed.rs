@@ -30,7 +30,7 @@ pub struct Observed {
     pub is_store_reachable: bool,
     /// Whether the store is closed for new claims.
     pub is_store_closed: bool,
-    /// Since the last heartbeat was sent that the store answered.
+    /// Since the last heartbeat was sent by which this process may claim.
     pub heartbeat_age: Option<Duration>,
     /// The finished records in memory.
     pub cache: CacheObserved,
@@ -53,9 +53,9 @@ pub struct CacheObserved {
     pub bytes: u64,
     /// How many there are.
     pub records: usize,
-    /// Keys that were found there so far.
+    /// Requests that were answered from there so far.
     pub hits: u64,
-    /// Keys that were not.
+    /// Requests that were not.
     pub misses: u64,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use onceway::protocol::outline::Outline;
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 use super::moving::{bytes, come_and_go, records_of_every_kind};
 use super::records::insert;
 use super::{Bench, SHORT, Shared};
+use crate::harness::now;
 use crate::records::{LONG, a_claim, after, bytes_of, done_with, eventually, some_key, some_session};
 
 /// More than a walk through a few records can take.
@@ -219,4 +221,63 @@ pub(super) async fn installations_that_share_a_server_list_and_forget_apart(benc
     assert_eq!(there.forgettings().await.unwrap(), before);
     assert_eq!(listed(&there, 10).await, HashMap::new());
     assert_eq!(there.outline(&key).await.unwrap(), None);
+}
+
+/// Claims, one after another, as first requests make them. Answers how long each took, the shortest first.
+async fn times_of_claims(store: &Arc<dyn Store>, claims: usize) -> Vec<Duration> {
+    let mut times = Vec::with_capacity(claims);
+    for _ in 0..claims {
+        let (key, claim, began) = (some_key(), a_claim(), now());
+        assert_eq!(store.insert(&key, &claim, LONG).await.unwrap(), Seen::Nothing);
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    times
+}
+
+#[expect(clippy::print_stdout, reason = "the long form is run for what it tells")]
+fn tell(what: &str, times: &[Duration]) {
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+    println!("{what}: median {:?}, 99 of 100 {:?}, longest {:?}", at(50), at(99), at(100));
+}
+
+/// The long form, which tells how long claims take: `ONCEWAY_TEST_LISTED=1000000 cargo test --test it
+/// redis::claims_go_on -- --nocapture`.
+pub(super) async fn claims_go_on_while_somebody_lists(bench: &impl Bench) {
+    let listed_long: Option<usize> =
+        std::env::var("ONCEWAY_TEST_LISTED").ok().map(|number| number.parse().unwrap());
+    let (standing, claims) = listed_long.map_or((600, 40), |standing| (standing, 5000));
+    let encoded = Codec::default().encode(&some_key(), &after(&a_claim(), done_with(bytes_of(300))));
+    for at in (0..standing).step_by(1000) {
+        let some = 0..(standing - at).min(1000);
+        let moved = some.map(|_| Moved { key: some_key(), encoded: encoded.clone(), keep_for: LONG });
+        bench.transfer().put(moved.collect()).await.unwrap();
+    }
+    let (store, is_over) = (bench.store(), Arc::new(AtomicBool::new(false)));
+    let alone = times_of_claims(&store, claims).await;
+    let mut listing = JoinSet::new();
+    listing.spawn(list_until(bench.store(), is_over.clone()));
+    let beside = times_of_claims(&store, claims).await;
+    is_over.store(true, Ordering::SeqCst);
+    let (pages, found) = listing.join_next().await.unwrap().unwrap();
+    assert!(pages > 0);
+    if listed_long.is_some() {
+        tell("alone", &alone);
+        tell(&format!("beside a listing of {found} records in {pages} pages"), &beside);
+    }
+}
+
+/// Answers how many pages were listed, and how many records.
+async fn list_until(store: Arc<dyn Store>, is_over: Arc<AtomicBool>) -> (usize, usize) {
+    let (mut pages, mut found, mut after) = (0, 0, None);
+    loop {
+        let page = store.list(after, 500).await.unwrap();
+        pages += 1;
+        found += page.records.len();
+        after = page.next;
+        if is_over.load(Ordering::SeqCst) {
+            return (pages, found);
+        }
+        tokio::task::yield_now().await;
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
@@ -59,6 +59,20 @@ impl Authority {
     /// A caller's certificate.
     pub(crate) fn caller(&self, name: &str) -> Signed {
         self.sign(name, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// As [`Authority::caller`], in files: the certificate and its key.
+    pub(crate) fn caller_files(&self, name: &str) -> (PathBuf, PathBuf) {
+        let (signed, certificate, key) =
+            (self.caller(name), self.file("caller.pem"), self.file("caller-key.pem"));
+        std::fs::write(&certificate, signed.certificate.pem()).unwrap();
+        std::fs::write(&key, signed.key.serialize_pem()).unwrap();
+        (certificate, key)
+    }
+
+    /// One of its files: `ca.pem`, `server.pem` or `server-key.pem`.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     fn sign(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> Signed {

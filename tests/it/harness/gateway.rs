@@ -25,6 +25,7 @@ pub(crate) struct GatewayPlan {
     store: String,
     store_lines: String,
     server_lines: String,
+    admin_lines: String,
     policy: String,
     routes: Vec<String>,
     log_level: String,
@@ -55,6 +56,7 @@ impl GatewayPlan {
             store: "memory:".to_owned(),
             store_lines: String::new(),
             server_lines: String::new(),
+            admin_lines: String::new(),
             policy: String::new(),
             routes: vec!["path = \"/payments\"\n".to_owned()],
             log_level: "info".to_owned(),
@@ -73,6 +75,13 @@ impl GatewayPlan {
     pub(crate) fn server(mut self, line: &str) -> Self {
         self.server_lines.push_str(line);
         self.server_lines.push('\n');
+        self
+    }
+
+    /// Adds a line of `[admin]`.
+    pub(crate) fn admin(mut self, line: &str) -> Self {
+        self.admin_lines.push_str(line);
+        self.admin_lines.push('\n');
         self
     }
 
@@ -222,9 +231,10 @@ impl GatewayPlan {
     pub(crate) fn text(&self) -> String {
         // Ports are chosen by the system and told by the start-up line, so no two tests ever want the same.
         let mut text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\n{}\
              [store]\nurl = \"{}\"\n{}[upstreams.{}]\nurl = \"{}\"\n{}[policy]\n{}",
             self.server_lines,
+            self.admin_lines,
             self.store,
             self.store_lines,
             self.upstream_name,
@@ -272,9 +282,9 @@ impl Gateway {
         Client::connect(self.listen)
     }
 
-    /// A connection to the operators' listener.
-    pub(crate) fn operators(&self) -> Client {
-        Client::connect(self.admin)
+    /// Where operators ask.
+    pub(crate) fn admin_addr(&self) -> SocketAddr {
+        self.admin
     }
 
     pub(crate) fn listen_addr(&self) -> SocketAddr {
