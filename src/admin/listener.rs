@@ -58,6 +58,8 @@ pub async fn serve(listener: TcpListener, desk: Desk, stop: CancellationToken) -
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let office = Arc::new(Office { desk, work: TaskTracker::new(), wrong_tokens: Alarm::default() });
     let (seats, connections) = (Seats::default(), TaskTracker::new());
+    let counted = Arc::clone(&seats.all);
+    office.desk.metrics.observe_operators_by(Box::new(move || counted.open()));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,

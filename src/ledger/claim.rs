@@ -17,7 +17,7 @@ use crate::protocol::record::{Phase, Record, Seen, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::{StoreError, Swapped};
-use crate::telemetry::metrics::{Metrics, StoreCall, Written};
+use crate::telemetry::metrics::{Call, Metrics};
 
 /// For how long a settlement that the store would not take is tried again in the background.
 pub const BACKGROUND_COMMIT_MAX: Duration = Duration::from_mins(10);
@@ -70,16 +70,6 @@ pub enum Settlement {
     Superseded,
 }
 
-impl From<Settlement> for Written {
-    fn from(settlement: Settlement) -> Self {
-        match settlement {
-            Settlement::Stored => Self::Stored,
-            Settlement::Unstored => Self::Unstored,
-            Settlement::Superseded => Self::Superseded,
-        }
-    }
-}
-
 impl OneClaim {
     pub(super) fn new(
         ledger: Ledger,
@@ -110,12 +100,7 @@ impl OneClaim {
             return Ok(());
         }
         let asked = Moment { at: clock::monotonic(), lapses: self.ledger.shared.sessions.lapses() };
-        match self
-            .ledger
-            .timed(StoreCall::Fetch, self.ledger.store.fetch(&self.key))
-            .await
-            .map_err(Unavailable::Store)?
-        {
+        match self.fetch().await.map_err(Unavailable::Store)? {
             Seen::Record(record) if record.version == self.record.version => {
                 self.asked = asked;
                 Ok(())
@@ -135,7 +120,7 @@ impl OneClaim {
     pub(super) async fn extend(&mut self) -> Result<(), StoreError> {
         let next = machine::extend(&self.record);
         let swap = self.ledger.store.swap(&self.key, self.record.version, &next, self.terms.claim_keep_for);
-        match self.ledger.timed(StoreCall::Swap, swap).await? {
+        match self.ledger.timed(Call::Swap, swap).await? {
             Swapped::Done => self.record = next,
             Swapped::Changed | Swapped::Absent => {}
         }
@@ -253,34 +238,26 @@ impl OneClaim {
 
     /// Writes the transition once. A write that was done before, though its answer was lost, counts.
     async fn commit(&self, transition: &Transition) -> Result<Settlement, StoreError> {
-        let mut seen = self.record.version;
+        let (ledger, mut seen) = (&self.ledger, self.record.version);
         // A second round only after an extension whose answer was lost and that was done all the same.
         for _ in 0..2 {
             let swapped = match transition {
                 Transition::Keep => return Ok(Settlement::Stored),
                 Transition::Remove => {
-                    self.ledger.timed(StoreCall::Remove, self.ledger.store.remove(&self.key, seen)).await?
+                    ledger.timed(Call::Remove, ledger.store.remove(&self.key, seen)).await?
                 }
                 Transition::Write { next, keep_for } => {
                     let next = Record { version: machine::version_after(seen), ..next.clone() };
-                    self.ledger
-                        .timed(StoreCall::Swap, self.ledger.store.swap(&self.key, seen, &next, *keep_for))
-                        .await?
+                    ledger.timed(Call::Swap, ledger.store.swap(&self.key, seen, &next, *keep_for)).await?
                 }
             };
             match (swapped, transition) {
                 (Swapped::Done, _) | (Swapped::Absent, Transition::Remove) => return Ok(Settlement::Stored),
-                (Swapped::Absent, Transition::Write { next, keep_for })
-                    if self.record.phase == Phase::InFlight =>
-                {
+                (Swapped::Absent, Transition::Write { next, keep_for }) => {
                     return self.restore(next, *keep_for).await;
                 }
-                (Swapped::Absent, _) => return Ok(Settlement::Superseded),
-                (Swapped::Changed, _) => match self
-                    .ledger
-                    .timed(StoreCall::Fetch, self.ledger.store.fetch(&self.key))
-                    .await?
-                {
+                (Swapped::Absent, Transition::Keep) => return Ok(Settlement::Superseded),
+                (Swapped::Changed, _) => match self.fetch().await? {
                     Seen::Record(stands) if is_written(&stands, transition) => return Ok(Settlement::Stored),
                     Seen::Record(stands) if self.is_own_claim(&stands) => seen = stands.version,
                     Seen::Record(_) | Seen::Nothing | Seen::Unreadable => return Ok(Settlement::Superseded),
@@ -314,10 +291,8 @@ impl OneClaim {
             "nothing stands in the place of this attempt: the store forgot it, or an operator released it"
         );
         let restored = machine::restored(next);
-        let stands = self
-            .ledger
-            .timed(StoreCall::Insert, self.ledger.store.insert(&self.key, &restored, keep_for))
-            .await?;
+        let insert = self.ledger.store.insert(&self.key, &restored, keep_for);
+        let stands = self.ledger.timed(Call::Insert, insert).await?;
         Ok(match stands {
             Seen::Nothing => Settlement::Stored,
             Seen::Record(stands) if *stands == restored => Settlement::Stored,
@@ -325,11 +300,15 @@ impl OneClaim {
         })
     }
 
+    async fn fetch(&self) -> Result<Seen, StoreError> {
+        self.ledger.timed(Call::Fetch, self.ledger.store.fetch(&self.key)).await
+    }
+
     /// What stands under the key, asked for as long as a settlement is tried.
     async fn fetch_until_told(&self) -> Option<Seen> {
         let give_up_at = clock::monotonic() + BACKGROUND_COMMIT_MAX;
         loop {
-            match self.ledger.timed(StoreCall::Fetch, self.ledger.store.fetch(&self.key)).await {
+            match self.fetch().await {
                 Ok(seen) => return Some(seen),
                 Err(_) if clock::monotonic() >= give_up_at => return None,
                 Err(_) => tokio::time::sleep(COMMIT_PAUSE_MAX).await,
@@ -392,6 +371,7 @@ impl LateOne {
             Some(Seen::Nothing) => match outcome {
                 // Why it lands though an operator may have released the key: see `OneClaim::restore`.
                 Outcome::Completed(_) | Outcome::CompletedWithoutBody(_) => {
+                    self.claim.record.version.revision = self.revision_min;
                     self.claim.settle(outcome).await.0
                 }
                 Outcome::Unprocessed => Settlement::Stored,

@@ -30,7 +30,7 @@ use crate::protocol::record::{Seen, Session, Settled, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::{Gate, Store, StoreError, Watch};
-use crate::telemetry::metrics::{CallOutcome, Metrics, StoreCall};
+use crate::telemetry::metrics::{Call, CallOutcome, Metrics};
 
 use answers::Answers;
 use attempts::Attempts;
@@ -230,10 +230,8 @@ impl Ledger {
     async fn wait_one(&self, question: &Question, deadline: Instant) -> Result<Waited, Unavailable> {
         let deadline = tokio::time::Instant::from_std(deadline);
         let waiter = self.shared.waiters.join(question.key);
-        let mut watch = self
-            .timed(StoreCall::Watch, self.store.watch(&question.key))
-            .await
-            .unwrap_or_else(|_| Watch::never());
+        let mut watch =
+            self.timed(Call::Watch, self.store.watch(&question.key)).await.unwrap_or_else(|_| Watch::never());
         loop {
             let woken = waiter.woken();
             tokio::pin!(woken);
@@ -272,7 +270,7 @@ impl Ledger {
                 let ((), forgettings) = tokio::try_join!(self.store.ping(), self.store.forgettings())?;
                 Ok((gate, forgettings))
             };
-            match self.timed(StoreCall::Heartbeat, renewal).await {
+            match self.timed(Call::Heartbeat, renewal).await {
                 Ok((gate, forgettings)) => {
                     if forgettings_seen.replace(forgettings) != Some(forgettings) {
                         self.shared.answers.let_go();
@@ -332,7 +330,7 @@ impl Ledger {
     /// Ends this process's session in order, so that others need not wait for it to lapse.
     pub async fn end_session(&self) -> Result<(), Unavailable> {
         self.shared.sessions.end();
-        self.timed(StoreCall::EndSession, self.store.end_session(self.shared.sessions.own()))
+        self.timed(Call::EndSession, self.store.end_session(self.shared.sessions.own()))
             .await
             .map_err(Unavailable::Store)
     }
@@ -342,20 +340,25 @@ impl Ledger {
             return Ok(false);
         }
         let as_of = self.shared.answers.as_of();
-        let seen = self
-            .timed(StoreCall::Fetch, self.store.fetch(&question.key))
-            .await
-            .map_err(Unavailable::Store)?;
+        let seen = self.asked(Call::Fetch, self.store.fetch(&question.key)).await?;
         if let Seen::Record(record) = &seen {
             self.shared.answers.remember(question.key, record, as_of);
         }
         Ok(matches!(self.judge(seen, question).await?, open::Judged::As(Verdict::InFlight(_), _)))
     }
 
+    async fn asked<T>(
+        &self,
+        call: Call,
+        asking: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Unavailable> {
+        self.timed(call, asking).await.map_err(Unavailable::Store)
+    }
+
     /// Asks the store, for so long and no longer, and counts how long it took.
     async fn timed<T>(
         &self,
-        call: StoreCall,
+        call: Call,
         asking: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let (limit, began) = (self.shared.settings.store_timeout, clock::monotonic());

@@ -25,7 +25,7 @@ use crate::protocol::record::UnknownReason;
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::StoreError;
-use crate::telemetry::metrics::Settled;
+use crate::telemetry::metrics::{Settled, Written};
 
 /// The licence to forward one request once.
 #[derive(Debug)]
@@ -169,6 +169,16 @@ impl LateClaim {
         match self.earlier {
             None => self.own.release(proof).await,
             Some(earlier) => Box::pin(both(self.own.release(proof), earlier.release(proof))).await,
+        }
+    }
+}
+
+impl From<Settlement> for Written {
+    fn from(settlement: Settlement) -> Self {
+        match settlement {
+            Settlement::Stored => Self::Stored,
+            Settlement::Unstored => Self::Unstored,
+            Settlement::Superseded => Self::Superseded,
         }
     }
 }

@@ -42,7 +42,7 @@ impl Limits {
     }
 
     /// How many there are.
-    pub(super) fn open(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.open.load(Ordering::Acquire)
     }
 }

@@ -23,7 +23,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 pub use changes::{ChangeMetrics, ChangeOutcome, OperatorAction};
-pub use claims::{CallOutcome, ClaimMetrics, Settled, StoreCall, Written};
+pub use claims::{Call, CallOutcome, ClaimMetrics, Settled, Written};
 pub use families::{Described, FAMILIES, Kind, Unit};
 pub use limits::{Limit, LimitMetrics};
 use observed::Observer;
@@ -80,6 +80,11 @@ impl Metrics {
     /// From now on `observe` tells what others count already.
     pub fn observe_by(&self, observe: Observe) {
         self.observer.ask(observe);
+    }
+
+    /// From now on `open` tells how many connections operators have.
+    pub fn observe_operators_by(&self, open: Box<dyn Fn() -> usize + Send + Sync>) {
+        self.observer.ask_operators(open);
     }
 
     /// What others count; `None` while the gateway starts.

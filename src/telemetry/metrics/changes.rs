@@ -74,6 +74,11 @@ impl ChangeMetrics {
 impl OperatorAction {
     const ALL: [Self; 4] = [Self::Release, Self::Complete, Self::Forget, Self::LogLevel];
 
+    /// By its word.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == word)
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Release => "release",

@@ -13,7 +13,7 @@ use super::labelled::{Labelled, PerWord};
 
 /// What a store is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreCall {
+pub enum Call {
     /// To write a claim if nothing stands under its key.
     Insert,
     /// To write a record in the place of another.
@@ -76,7 +76,7 @@ pub enum Written {
 /// What the ledger counts.
 #[derive(Debug)]
 pub struct ClaimMetrics {
-    calls: PerWord<(StoreCall, CallOutcome), Histogram>,
+    calls: PerWord<(Call, CallOutcome), Histogram>,
     settled: PerWord<(Settled, Written), Counter>,
     late_answers: Counter,
 }
@@ -87,7 +87,7 @@ impl ClaimMetrics {
         let settled: Labelled<Counter> = Labelled::registered(registry, &CLAIMS_SETTLED, Counter::default);
         let late_answers = Counter::default();
         LATE_ANSWERS.register(registry, late_answers.clone());
-        let calls = pairs(&StoreCall::ALL, &CallOutcome::ALL);
+        let calls = pairs(&Call::ALL, &CallOutcome::ALL);
         let outcomes = pairs(&Settled::ALL, &Written::ALL);
         Self {
             calls: PerWord::of(&calls, |(asked, outcome)| call.with(&[asked.as_str(), outcome.as_str()])),
@@ -99,7 +99,7 @@ impl ClaimMetrics {
     }
 
     /// Counts a call to the store that took so long.
-    pub fn called(&self, call: StoreCall, outcome: CallOutcome, took: Duration) {
+    pub fn called(&self, call: Call, outcome: CallOutcome, took: Duration) {
         if let Some(histogram) = self.calls.get((call, outcome)) {
             histogram.observe(took);
         }
@@ -118,7 +118,7 @@ impl ClaimMetrics {
     }
 }
 
-impl StoreCall {
+impl Call {
     const ALL: [Self; 11] = [
         // The commonest first.
         Self::Insert,

@@ -86,17 +86,30 @@ pub type Observe = Box<dyn Fn() -> Observed + Send + Sync>;
 
 /// Whom to ask, once there is somebody.
 #[derive(Clone, Default)]
-pub(super) struct Observer(Arc<OnceLock<Observe>>);
+pub(super) struct Observer(Arc<Asked>);
+
+#[derive(Default)]
+struct Asked {
+    gateway: OnceLock<Observe>,
+    operators: OnceLock<Box<dyn Fn() -> usize + Send + Sync>>,
+}
 
 impl Observer {
     /// From now on `observe` is asked. The first stays.
     pub(super) fn ask(&self, observe: Observe) {
-        self.0.get_or_init(|| observe);
+        self.0.gateway.get_or_init(|| observe);
+    }
+
+    /// The same for the connections of operators.
+    pub(super) fn ask_operators(&self, open: Box<dyn Fn() -> usize + Send + Sync>) {
+        self.0.operators.get_or_init(|| open);
     }
 
     /// What is so now; `None` while the gateway starts.
     pub(super) fn observed(&self) -> Option<Observed> {
-        self.0.get().map(|observe| observe())
+        let mut now = self.0.gateway.get()?();
+        now.connections.extend(self.0.operators.get().map(|open| ("admin", open())));
+        Some(now)
     }
 }
 
