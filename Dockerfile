@@ -7,16 +7,32 @@ COPY . .
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 RUN cargo build --release --locked --bin onceway
 
-FROM debian:bookworm-slim
-# Trusted certificates, for upstreams and stores behind TLS.
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+# What the image has: the program, bash for the health check, the libraries of both, whom TLS trusts, how names are
+# looked up. No package manager, no other program, nothing that changes who runs it.
+FROM debian:bookworm-slim AS image
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
 COPY --from=build /build/target/release/onceway /usr/local/bin/onceway
+RUN set -eu; umask 022; \
+    libraries=$(ldd /usr/local/bin/onceway /usr/bin/bash | sed -n 's/^.*[[:space:]]\(\/[^ ]*\) (0x.*$/\1/p' | sort -u); \
+    for file in /usr/local/bin/onceway /usr/bin/bash $libraries; do install -D "$file" "/image$file"; done; \
+    echo 'hosts: files dns' >/image/etc/nsswitch.conf; \
+    echo 'onceway:x:10001:10001::/var/lib/onceway:/usr/sbin/nologin' >/image/etc/passwd; \
+    echo 'onceway:x:10001:' >/image/etc/group; \
+    install -d -m 0700 /image/var/lib/onceway
 
-# A numeric user, so that an orchestrator can see that it is not root. The embedded store, if it is used,
-# belongs into a volume at /var/lib/onceway.
-RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/onceway
+FROM scratch
+COPY --from=image /image/ /
+# A numeric user, so that an orchestrator can see that it is not root. The embedded store and the audit log, if they are
+# used, belong into a volume at /var/lib/onceway.
+COPY --from=image --chown=10001:10001 /image/var/lib/ /var/lib/
 USER 10001:10001
+ENV PATH=/usr/local/bin:/usr/bin
 WORKDIR /var/lib/onceway
+
+LABEL org.opencontainers.image.title="Onceway" \
+    org.opencontainers.image.description="A reverse-proxy idempotency gateway: makes the POSTs of any HTTP API safe to retry" \
+    org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+    org.opencontainers.image.version="0.1.0"
 
 # 8080: callers. 8081: operators; the configuration must open it beyond 127.0.0.1 to reach it from outside.
 EXPOSE 8080 8081
@@ -26,7 +42,7 @@ STOPSIGNAL SIGTERM
 
 # Ready means: serving, not draining, and the store answers. bash alone does it, so no client is installed.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=10s --retries=3 \
-    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8081 && printf 'GET /readyz HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && [[ $(timeout 3 cat <&3) == 'HTTP/1.1 200 '* ]]"]
+    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8081 && printf 'GET /readyz HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r -t 3 line <&3 && [[ $line == 'HTTP/1.1 200 '* ]]"]
 
 ENTRYPOINT ["onceway"]
 CMD ["serve", "--config", "/etc/onceway/onceway.toml"]

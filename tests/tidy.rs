@@ -88,7 +88,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("httpdate", &["src/admin/", "src/proxy/headers.rs"]),
     ("humantime", &["src/admin/", "src/cli/demo", "src/cli/keys", "src/config/units.rs"]),
     ("hyper", &["src/admin/", "src/cli/demo", "src/cli/keys", "src/proxy/", "src/server/", "src/upstream/"]),
-    ("hyper_util", &["src/admin/", "src/cli/demo", "src/cli/keys", "src/proxy/", "src/server/", "src/upstream/"]),
+    (
+        "hyper_util",
+        &["src/admin/", "src/cli/demo", "src/cli/keys", "src/proxy/", "src/server/", "src/upstream/"],
+    ),
     ("ipnet", &["src/config/", "src/server/", "src/proxy/"]),
     ("jsonptr", &["src/config/terms.rs"]),
     ("listenfd", &["src/gateway/systemd.rs"]),
@@ -160,6 +163,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("tracing_appender", &["src/telemetry/log.rs"]),
     ("tracing_subscriber", &["src/config/terms.rs", "src/telemetry/log.rs"]),
     ("url", &["src/admin/", "src/cli/demo", "src/cli/keys", "src/config/address.rs"]),
+    (
+        "uuid",
+        &[
+            "src/admin/",
+            "src/cli/demo",
+            "src/cli/keys",
             "src/ledger/",
             "src/migration/",
             "src/proxy/respond.rs",

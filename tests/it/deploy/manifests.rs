@@ -129,3 +129,20 @@ fn every_container_is_locked_down_and_says_whether_it_is_well() {
         file("Dockerfile").contains("\nHEALTHCHECK ") && file("Dockerfile").contains("\nUSER 10001:10001\n")
     );
 }
+
+#[test]
+fn every_dependency_comes_from_crates_io_with_its_checksum() {
+    const CRATES_IO: &str =
+        "source = \"registry+https://github.com/rust-lang/crates.io-index\"\nchecksum = \"";
+    let lock = file("Cargo.lock");
+    let packages =
+        lock.split("[[package]]\n").skip(1).filter(|package| !package.starts_with("name = \"onceway\"\n"));
+    let strange = packages.filter(|package| !package.contains(CRATES_IO));
+    expect_none("from elsewhere", strange.map(|package| package.lines().next().unwrap_or_default()));
+}
+
+#[test]
+fn the_image_says_the_version_of_the_package() {
+    let label = format!("org.opencontainers.image.version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(file("Dockerfile").contains(&label));
+}
