@@ -6,6 +6,11 @@
 //! while it runs, `gateway/drain.rs` for the end.
 
 mod backing;
+#[cfg(feature = "otlp")]
+mod collector;
+#[cfg(not(feature = "otlp"))]
+#[path = "gateway/no_collector.rs"]
+mod collector;
 mod continuity;
 mod drain;
 mod observe;
@@ -35,11 +40,14 @@ use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
 use crate::proxy::{Router, Settings, Shared};
 use crate::server::{self, BadTls, Reception, Stop};
+use crate::telemetry::access::Names;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{BadAddress, BadTrust, Fleet, Upstream};
 
 use backing::Backing;
 pub use backing::{OpenError, open_transfer};
+pub use collector::BadCollector;
+use collector::Collector;
 use operators::Operators;
 use signals::{Signals, Told};
 pub use systemd::Sockets;
@@ -57,6 +65,7 @@ pub struct Running {
     settings: Arc<Settings>,
     reception: Arc<Reception>,
     ledger: Ledger,
+    collector: Option<Collector>,
     stop: Stop,
     chores: TaskTracker,
     workers: Vec<Worker>,
@@ -98,6 +107,9 @@ pub enum GatewayError {
     /// An upstream cannot be met over TLS.
     #[error("prepare the upstreams")]
     Trust(#[from] BadTrust),
+    /// Traces cannot be delivered.
+    #[error(transparent)]
+    Traces(#[from] BadCollector),
     /// The system gives no thread, runtime or signal handler.
     #[error("start a worker")]
     Worker(#[source] io::Error),
@@ -157,14 +169,17 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
     upstreams.connect()?;
     let backing = Backing::open(&config.store).await?;
     let store = backing.handle()?;
-    let terms = backing::ledger_settings(&config.store);
-    let ledger = Ledger::counted_by(Arc::clone(&metrics), Arc::clone(&store), ledger::fresh_session(), terms);
+    let (session, terms) = (ledger::fresh_session(), backing::ledger_settings(&config.store));
+    let ledger = Ledger::counted_by(Arc::clone(&metrics), Arc::clone(&store), session, terms);
     let inspect = move || {
         let store = Arc::clone(&store);
         async move { store.inspect().await }
     };
     let mut vetting = Vetting::new(inspect, config.store.accept_eviction, ledger.clone());
-    let shared = Arc::new(Shared::counted_by(Arc::clone(&metrics)));
+    let chores = TaskTracker::new();
+    let collector = Collector::of(&config.traces, session, &chores)?;
+    let tracer = collector.as_ref().map(Collector::tracer);
+    let shared = Arc::new(Shared { tracer, metrics: Arc::clone(&metrics), ..Shared::default() });
     let mut running = Running {
         listen: listener.local_addr().map_err(|error| GatewayError::Listen(config.server.listen, error))?,
         admin,
@@ -173,8 +188,9 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         reception,
         shared,
         ledger: ledger.clone(),
+        collector,
         stop: Stop::default(),
-        chores: TaskTracker::new(),
+        chores,
         workers: Vec::new(),
         upstreams: Upstreams::default(),
         shown_upstreams: Arc::default(),
@@ -295,6 +311,7 @@ fn settings(config: &Config, metrics: &Metrics) -> Settings {
         default_upstream: config.default_upstream,
         namespace: config.store.namespace.clone(),
         hash_key: HashKey::new(config.store.hash_key.as_ref().map(|secret| secret.reveal().as_bytes())),
+        names: Names::by(&config.routes),
         counts: Arc::new(metrics.of_routes(&config.routes)),
     }
 }

@@ -13,7 +13,7 @@ use super::attempts::Live;
 use super::{Ledger, Moment, Question, Terms, Unavailable};
 use crate::clock;
 use crate::protocol::machine::{self, Outcome, Transition};
-use crate::protocol::record::{Phase, Record, Seen, UnknownReason};
+use crate::protocol::record::{Attempt, Phase, Record, Seen, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::{StoreError, Swapped};
@@ -84,6 +84,11 @@ impl OneClaim {
     /// The key this claim is for.
     pub(super) fn key(&self) -> &StorageKey {
         &self.key
+    }
+
+    /// Which attempt it is.
+    pub(super) fn attempt(&self) -> Attempt {
+        self.record.version.attempt
     }
 
     /// Where it is counted what becomes of the claim.

@@ -16,7 +16,9 @@ use super::budget::Budget;
 use super::route::Router;
 use crate::config::{Route, Server};
 use crate::protocol::scope::HashKey;
+use crate::telemetry::access::Names;
 use crate::telemetry::metrics::{Metrics, Observed, RequestMetrics};
+use crate::telemetry::trace::Tracer;
 
 /// What a configuration asks for. A reload makes another; a request keeps the one that it began with.
 #[derive(Debug)]
@@ -33,12 +35,14 @@ pub struct Settings {
     pub namespace: String,
     /// Keys storage keys and fingerprints.
     pub hash_key: HashKey,
+    /// Which of a caller's names for its request may be told.
+    pub names: Names,
     /// What is counted of its requests.
     pub counts: Arc<RequestMetrics>,
 }
 
 /// What all workers share for as long as the gateway runs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Shared {
     /// Set when the gateway is told to stop: whoever asks whether it is ready hears no, requests are still taken.
     pub leaving: AtomicBool,
@@ -52,6 +56,8 @@ pub struct Shared {
     pub in_flight: Arc<Budget>,
     /// Bytes of bodies held whole.
     pub buffered: Arc<Budget>,
+    /// Where traces are recorded; `None`: nowhere.
+    pub tracer: Option<Arc<Tracer>>,
     /// Cancelled when the drain's time is up: forwards still under way become unknown outcomes.
     pub out_of_time: CancellationToken,
     /// What is counted.
@@ -59,20 +65,6 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// What workers share whose requests `metrics` counts.
-    pub fn counted_by(metrics: Arc<Metrics>) -> Self {
-        Self {
-            leaving: AtomicBool::default(),
-            draining: AtomicBool::default(),
-            newcomers: TaskTracker::default(),
-            exchanges: TaskTracker::default(),
-            in_flight: Arc::default(),
-            buffered: Arc::default(),
-            out_of_time: CancellationToken::default(),
-            metrics,
-        }
-    }
-
     /// Tells how much is under way.
     pub fn observe(&self, now: &mut Observed) {
         now.requests_in_flight = self.in_flight.used();
