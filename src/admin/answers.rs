@@ -29,6 +29,16 @@ pub(super) fn of(status: StatusCode, content_type: &'static str, body: impl Into
     response
 }
 
+/// A page for people, with the fields that it has to be served with.
+pub(super) fn page((fields, text): (&'static [(&'static str, &'static str)], &'static str)) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    for (name, value) in fields {
+        let line = (HeaderName::from_static(name), HeaderValue::from_static(value));
+        response.headers_mut().insert(line.0, line.1);
+    }
+    response
+}
+
 /// What stands on every answer of this listener.
 pub(super) fn sealed(mut response: Answer) -> Answer {
     const NOWHERE_ELSE: HeaderName = HeaderName::from_static("cross-origin-resource-policy");

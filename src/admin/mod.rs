@@ -2,11 +2,12 @@
 //! that a person may make to that.
 //!
 //! A connection comes in (`listener.rs`), is kept from dawdling (`patience.rs`), and its requests take their way
-//! (`road.rs`) to what is at their path (`places.rs`). Probes and metrics (`probes.rs`) are for everybody; everything else only for operators, and changes
-//! only with the token (`access.rs`, `token.rs`). Then `operations.rs` shows records, `find.rs` finds one by its raw
-//! key, `changes.rs` makes changes and has each of them written down first (`audit.rs`), `status.rs` tells how the
-//! gateway does. What was asked is read by `asked.rs` and `given.rs`, what is answered is written by `shown.rs`,
-//! `answers.rs` and, where something is wrong, `problem.rs`.
+//! (`road.rs`) to what is at their path (`places.rs`). Probes and metrics (`probes.rs`) are for everybody; everything
+//! else only for operators, and changes only with the token (`access.rs`, `token.rs`). Then `operations.rs` shows
+//! records, `find.rs` finds one by its raw key, `changes.rs` makes changes and has each of them written down first
+//! (`audit.rs`), `status.rs` tells how the gateway does, `level.rs` what it logs. What was asked is read by `asked.rs`
+//! and `given.rs`, what is answered is written by `shown.rs`, `answers.rs` and, where something is wrong, `problem.rs`.
+//! `console/` is the page for people, `openapi.rs` the description for programs.
 //!
 //! Must not know callers' requests, upstreams or how keys are derived: `desk.rs` is all that the gateway tells it.
 
@@ -19,7 +20,9 @@ pub mod console;
 mod desk;
 mod find;
 mod given;
+mod level;
 mod listener;
+mod openapi;
 mod operations;
 mod patience;
 mod places;

@@ -10,7 +10,10 @@ pub(super) enum Place {
     Live,
     Ready,
     Metrics,
+    Console,
+    OpenApi,
     Status,
+    LogLevel,
     Operations,
     Find,
     Operation,
@@ -23,11 +26,14 @@ const REF: &str = "{ref}";
 const READ: &str = "GET, HEAD";
 
 /// Each place, its path, and the methods that it takes as `Allow` says them (RFC 9110 §10.2.1).
-const TABLE: [(Place, &str, &str); 8] = [
+const TABLE: [(Place, &str, &str); 11] = [
     (Place::Live, "/livez", READ),
     (Place::Ready, "/readyz", READ),
     (Place::Metrics, "/metrics", READ),
+    (Place::Console, "/", READ),
+    (Place::OpenApi, "/v1/openapi.json", READ),
     (Place::Status, "/v1/status", READ),
+    (Place::LogLevel, "/v1/log-level", "GET, HEAD, PUT"),
     (Place::Operations, "/v1/operations", READ),
     // Before the one that it would match too.
     (Place::Find, "/v1/operations/find", "POST"),
@@ -45,7 +51,14 @@ impl Place {
     pub(super) fn is_open(self) -> bool {
         match self {
             Self::Live | Self::Ready | Self::Metrics => true,
-            Self::Status | Self::Operations | Self::Find | Self::Operation | Self::Resolve => false,
+            Self::Console
+            | Self::OpenApi
+            | Self::Status
+            | Self::LogLevel
+            | Self::Operations
+            | Self::Find
+            | Self::Operation
+            | Self::Resolve => false,
         }
     }
 

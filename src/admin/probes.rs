@@ -29,5 +29,7 @@ pub(super) fn ready(desk: &Desk) -> Answer {
 pub(super) fn metrics(desk: &Desk, fields: &HeaderMap) -> Answer {
     let accept = fields.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let (content_type, page) = desk.metrics.page(accept);
-    answers::of(StatusCode::OK, content_type, page)
+    let mut answer = answers::of(StatusCode::OK, content_type, page);
+    answer.headers_mut().insert(header::VARY, header::HeaderValue::from_static("accept"));
+    answer
 }

@@ -12,7 +12,7 @@ use super::asked::{self, Members};
 use super::desk::{Desk, Terms};
 use super::places::Place;
 use super::problem::Problem;
-use super::{changes, find, operations, probes};
+use super::{changes, console, find, level, openapi, operations, probes};
 use crate::server::Alarm;
 
 /// What requests share.
@@ -61,6 +61,13 @@ async fn answer(
         Place::Live => Ok(probes::live()),
         Place::Ready => Ok(probes::ready(desk)),
         Place::Metrics => Ok(probes::metrics(desk, fields)),
+        Place::Console => Ok(answers::page(console::page())),
+        Place::OpenApi => Ok(openapi::document()),
+        Place::LogLevel if head.method == Method::PUT => {
+            let licence = licence()?;
+            level::set(licence, asked::document(fields, body, level::BODY_MAX).await?).await
+        }
+        Place::LogLevel => Ok(level::show()),
         Place::Status => Ok(answers::json(&(desk.status)().document())),
         Place::Operations => operations::list(desk, head.uri.query()).await,
         Place::Find => find::find(desk, asked::document(fields, body, find::BODY_MAX).await?).await,

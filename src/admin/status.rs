@@ -38,7 +38,7 @@ pub struct Status {
 pub struct StoreStatus {
     /// What and where it is, without credentials.
     pub name: String,
-    /// Whether it took the last heartbeat.
+    /// Whether it answered the last heartbeat.
     pub is_reachable: bool,
 }
 

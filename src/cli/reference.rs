@@ -72,7 +72,7 @@ fn section(page: &mut String, command: &mut Command, parent: &str, depth: usize)
     }
     let is_group = command.has_subcommands();
     if !is_group {
-        let help = command.clone().term_width(100).render_long_help().to_string();
+        let help = command.clone().term_width(100).render_help().to_string();
         let _ok = write!(page, "\n```text\n{}\n```\n", help.trim_end());
     }
     for command in command.get_subcommands_mut() {

@@ -6,8 +6,7 @@ use clap::{ArgGroup, Args};
 
 use crate::config::{self, Config, ConfigProblems};
 
-const STORE_HELP: &str =
-    "Where records live: file:DIR, redis://HOST:PORT/DB or memory: [default: file:./onceway-data]";
+const STORE_HELP: &str = "Where records live: file:DIR, redis://HOST:PORT/DB, postgres://HOST:PORT/DB or memory: [default: file:./onceway-data]";
 
 /// What the gateway can be told on the command line. Without `Debug`: a store's address may hold a
 /// password.

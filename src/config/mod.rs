@@ -40,6 +40,7 @@ pub use place::Place;
 pub use problem::{ConfigProblems, Problem, Unfit, Wrong};
 pub use record_keys::EncryptionKey;
 pub use server::{CallersCertificate, Forwarded, ForwardedFields, Server, ServerTls};
+pub use terms::log_level as parse_log_level;
 pub use units::{parse_duration, show_duration, show_size};
 pub use upstream::{Admission, Health, Protocol, Upstream};
 

@@ -135,7 +135,7 @@ pub(super) fn problem_base(text: &str) -> Result<String, Unfit> {
 }
 
 /// Reads which events are logged.
-pub(super) fn log_level(text: &str) -> Result<String, Unfit> {
+pub fn log_level(text: &str) -> Result<String, Unfit> {
     const WANTED: &str =
         "a level (error, warn, info, debug, trace, off) or a filter such as \"info,onceway=debug\"";
     // A bare word that is no level would be taken as a module that logs everything: "inof" would be valid.

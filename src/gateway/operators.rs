@@ -185,7 +185,7 @@ impl Facts {
         let (subject, held) = (self.subject.get(), self.held.load());
         let store = |subject: &Subject| StoreStatus {
             name: subject.ledger.store_name(),
-            is_reachable: subject.ledger.is_connected(),
+            is_reachable: subject.ledger.reaches_store(),
         };
         let fleets = held.iter().flat_map(|held| held.upstreams.fleets.iter());
         let routes = held.iter().flat_map(|held| held.settings.routes.iter());

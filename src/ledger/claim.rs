@@ -244,12 +244,10 @@ impl OneClaim {
             };
             match (swapped, transition) {
                 (Swapped::Done, _) | (Swapped::Absent, Transition::Remove) => return Ok(Settlement::Stored),
-                (Swapped::Absent, Transition::Write { next, keep_for })
-                    if self.record.phase == Phase::InFlight =>
-                {
+                (Swapped::Absent, Transition::Write { next, keep_for }) => {
                     return self.restore(next, *keep_for).await;
                 }
-                (Swapped::Absent, _) => return Ok(Settlement::Superseded),
+                (Swapped::Absent, Transition::Keep) => return Ok(Settlement::Superseded),
                 (Swapped::Changed, _) => match self.ledger.timed(self.ledger.store.fetch(&self.key)).await? {
                     Seen::Record(stands) if is_written(&stands, transition) => return Ok(Settlement::Stored),
                     Seen::Record(stands) if self.is_own_claim(&stands) => seen = stands.version,
@@ -359,6 +357,7 @@ impl LateOne {
             Some(Seen::Nothing) => match outcome {
                 // Why it lands though an operator may have released the key: see `OneClaim::restore`.
                 Outcome::Completed(_) | Outcome::CompletedWithoutBody(_) => {
+                    self.claim.record.version.revision = self.revision_min;
                     self.claim.settle(outcome).await.0
                 }
                 Outcome::Unprocessed => Settlement::Stored,

@@ -13,9 +13,14 @@ use super::policy::{OnUnknown, Retention};
 use super::record::{Attempt, Phase, Record, Seen, Session, Settled, UnixMillis, UnknownReason, Version};
 use super::saved::{SavedHead, SavedResponse};
 
-/// Writes of one attempt at most of which its owner cannot know whether they were done: an extension, an unknown
-/// outcome, and what comes of it.
-const UNSEEN_WRITES_MAX: u32 = 8;
+/// How far the revision leaps where an outcome is put back in an empty place: beyond all writes of its attempt of which
+/// nobody may know whether they were done. Whoever has seen one of those, and is about to take its place, must not take
+/// this one's.
+const RESTORED: u32 = 8;
+
+/// How far it leaps where an operator completes a key. Another leap, and a longer one, so that no owner who counts on
+/// from what it knows comes by the same version.
+const BY_OPERATOR: u32 = 64;
 
 /// What a request asks of the machine.
 #[derive(Clone, Debug)]
@@ -226,6 +231,9 @@ pub fn settle(record: &Record, outcome: Outcome, now: UnixMillis, retention: Ret
 /// Only an unknown outcome is resolved. The word covers the key and not the last attempt alone: where several may have
 /// run, by `on_unknown = "retry"`, whoever releases it says that none of them did.
 ///
+/// A completed record has a revision that none before it had. An owner that is stopped, or a command that was sent
+/// twice, may know or bring back any of those.
+///
 /// `owner` matters only when the record is in flight.
 pub fn resolve(
     record: &Record,
@@ -244,7 +252,7 @@ pub fn resolve(
                 Resolution::Complete { answer, keep_for } => {
                     let settled = Settled { at: now, keep_for };
                     let phase = Phase::Done { saved: answer, settled };
-                    Some(Record { version: version_after(record.version), phase, ..record.clone() })
+                    Some(Record { version: leap(record.version, BY_OPERATOR), phase, ..record.clone() })
                 }
             })
         }
@@ -267,11 +275,13 @@ pub fn extend(record: &Record) -> Record {
     Record { version: version_after(record.version), ..record.clone() }
 }
 
-/// `next` as it is put where nothing stands any more. Its revision is beyond all that this attempt may have written
-/// unseen, so that whoever has seen one of those, and is about to take its place, does not take this one's.
+/// `next` as it is put where nothing stands any more.
 pub fn restored(next: &Record) -> Record {
-    let revision = next.version.revision.saturating_add(UNSEEN_WRITES_MAX);
-    Record { version: Version { revision, ..next.version }, ..next.clone() }
+    Record { version: leap(next.version, RESTORED), ..next.clone() }
+}
+
+fn leap(version: Version, by: u32) -> Version {
+    Version { revision: version.revision.saturating_add(by), ..version }
 }
 
 fn write(record: &Record, phase: Phase, keep_for: Duration) -> Transition {
@@ -528,7 +538,7 @@ mod tests {
 
     fn by_operator(before: &Record) -> Record {
         let settled = Settled { at: NOW, keep_for: Duration::from_secs(20) };
-        let version = Version { revision: before.version.revision + 1, ..before.version };
+        let version = Version { revision: before.version.revision + BY_OPERATOR, ..before.version };
         Record { version, phase: Phase::Done { saved: other_answer(), settled }, ..before.clone() }
     }
 

@@ -112,10 +112,11 @@ impl Browser {
         );
     }
 
-    /// What the page said in its console since the last look, and what was kept from it by its policy.
+    /// What the page said in its console since the last look, and what was kept from it by its policy. An answer that is
+    /// an error is the gateway's word, and no complaint.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let entries = self.post("se/log", &json!({ "type": "browser" }));
-        let entries = entries.as_array().unwrap().iter();
+        let entries = entries.as_array().unwrap().iter().filter(|entry| entry["source"] != "network");
         entries.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 

@@ -115,12 +115,14 @@ async function openOperation(ref) {
 async function look() {
   clearTimeout(lookTimer);
   const ref = shownRef;
+  let isThere = true;
   try {
     let operation = null;
     try {
       operation = await ask("GET", `/v1/operations/${ref}`);
     } catch (failure) {
       if (!(failure instanceof Refused && failure.status === 404)) throw failure;
+      isThere = false;
     }
     if (ref !== shownRef || isChanging || !$("operation").open) return;
     const isOther = shownOperation && (operation?.state !== shownOperation.state || operation?.attempt !== shownOperation.attempt);
@@ -132,7 +134,8 @@ async function look() {
   } catch (failure) {
     if (ref === shownRef) showFailure(failure, false);
   } finally {
-    if ($("operation").open) lookTimer = setTimeout(look, LOOK_EVERY);
+    // Where nothing stands there is nothing to watch.
+    if (isThere && ref === shownRef && $("operation").open) lookTimer = setTimeout(look, LOOK_EVERY);
   }
 }
 

@@ -241,7 +241,9 @@ impl CallError {
         match self {
             Self::Unusable(_) | Self::Request(_) | Self::Connect { .. } | Self::Tls { .. } => false,
             Self::Broken { .. } | Self::TimedOut { .. } | Self::Strange { .. } => true,
-            Self::Refused { code, status, .. } => *status >= 500 && code != "audit-unavailable",
+            Self::Refused { code, status, .. } => {
+                *status >= 500 && !["audit-unavailable", "starting"].contains(&code.as_str())
+            }
         }
     }
 
@@ -306,6 +308,7 @@ fn advice_on(code: &str) -> Option<&'static str> {
             "Nothing was changed. The record was written by a newer version, sealed with a key that this gateway lacks, \
              or damaged."
         }
+        "starting" => "Nothing was asked of its store yet. Try again once it is ready (GET /readyz says so).",
         "store-unavailable" => {
             "The gateway does not reach its store. Try again once it is ready (GET /readyz says so)."
         }

@@ -84,8 +84,9 @@ fn attempt(text: &str) -> Result<String, &'static str> {
 }
 
 fn reason(text: &str) -> Result<String, &'static str> {
-    let is_told = !text.trim().is_empty() && text.chars().count() <= REASON_MAX;
-    if is_told { Ok(text.to_owned()) } else { Err("expected 1 to 500 characters") }
+    let is_told =
+        !text.trim().is_empty() && text.chars().count() <= REASON_MAX && !text.chars().any(char::is_control);
+    if is_told { Ok(text.to_owned()) } else { Err("expected 1 to 500 characters on one line") }
 }
 
 impl ResolveArgs {

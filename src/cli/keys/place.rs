@@ -23,6 +23,8 @@ const ADMIN_DEFAULT: &str = "http://127.0.0.1:8081";
 /// Bytes of the file with the token at most.
 const TOKEN_BYTES_MAX: u64 = 64 * 1024;
 
+/// Beneath which these arguments stand in a command's help.
+const HEADING: &str = "The gateway";
 const ADMIN_HELP: &str =
     "Address of the operators' listener [env: ONCEWAY_ADMIN] [default: http://127.0.0.1:8081]";
 const TOKEN_HELP: &str = "File with the token that changes need [env: ONCEWAY_ADMIN_TOKEN_FILE]";
@@ -31,22 +33,22 @@ const TOKEN_HELP: &str = "File with the token that changes need [env: ONCEWAY_AD
 #[derive(Args, Debug)]
 pub struct AdminArgs {
     /// Address of the operators' listener.
-    #[arg(long, value_name = "URL", global = true, help = ADMIN_HELP)]
+    #[arg(long, value_name = "URL", global = true, help_heading = HEADING, help = ADMIN_HELP)]
     admin: Option<String>,
     /// The gateway's configuration file: address, token and certificate are taken from it
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     config: Option<PathBuf>,
     /// File with the token that changes need.
-    #[arg(long, value_name = "FILE", global = true, help = TOKEN_HELP)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING, help = TOKEN_HELP)]
     token_file: Option<PathBuf>,
     /// Certificates, in PEM, of those who vouch for the gateway [default: those that the system trusts]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     ca: Option<PathBuf>,
     /// Certificate and chain, in PEM, by which you show yourself
-    #[arg(long, value_name = "FILE", global = true, requires = "cert_key")]
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING, requires = "cert_key")]
     cert: Option<PathBuf>,
     /// Private key of that certificate, in PEM
-    #[arg(long, value_name = "FILE", global = true, requires = "cert")]
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING, requires = "cert")]
     cert_key: Option<PathBuf>,
 }
 

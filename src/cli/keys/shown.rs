@@ -7,14 +7,17 @@ use std::time::{Duration, SystemTime};
 use super::operation::Operation;
 use crate::cli::columns;
 
-/// Several operations, one a line; empty for none.
+/// Several operations, one a line, the oldest first, since its caller has waited longest; empty for none.
 pub(super) fn table(operations: &[Operation], now: SystemTime) -> String {
     const HEAD: [&str; 7] = ["STATE", "AGE", "ROUTE", "ANSWER", "ATTEMPTS", "ATTEMPT", "REF"];
     if operations.is_empty() {
         return String::new();
     }
     let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
-    rows.extend(operations.iter().map(|operation| row(operation, now)));
+    let mut operations: Vec<_> = operations.iter().collect();
+    // All moments are written alike, in UTC. Those of records that cannot be read are not known and come first.
+    operations.sort_by_key(|operation| operation.opened_at.as_deref());
+    rows.extend(operations.into_iter().map(|operation| row(operation, now)));
     columns::table(&rows)
 }
 
@@ -131,16 +134,22 @@ mod tests {
 
     #[test]
     fn a_table_shows_what_is_needed_to_step_in() {
-        let done = Operation { state: "done".into(), reason: None, status: Some(201), ..unknown() };
+        let done = Operation {
+            state: "done".into(),
+            reason: None,
+            status: Some(201),
+            opened_at: Some("2026-11-23T07:03:00.000Z".into()),
+            ..unknown()
+        };
         let reference = "3f".repeat(32);
         let expected = format!(
             "\
 STATE    AGE  ROUTE      ANSWER            ATTEMPTS  ATTEMPT   REF
 unknown  3m   /payments  response-timeout  2         6f1d2c3b  {reference}
-done     3m   /payments  201               2         6f1d2c3b  {reference}
+done     12s  /payments  201               2         6f1d2c3b  {reference}
 "
         );
-        assert_eq!(table(&[unknown(), done], now()), expected);
+        assert_eq!(table(&[done, unknown()], now()), expected);
         assert_eq!(table(&[], now()), "");
     }
 

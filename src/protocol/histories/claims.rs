@@ -15,7 +15,9 @@ fn twins(on_unknown: OnUnknown) -> Scenario {
         name: "two requests",
         requests: vec![asks(0, 1, on_unknown), asks(1, 1, on_unknown)],
         troubles: 3,
-        forgiveness: true,
+        expiry: true,
+        operators: true,
+        removals: true,
         refusals: true,
         long_answers: false,
         damage: false,
@@ -32,7 +34,7 @@ fn with_a_third(on_unknown: OnUnknown, third: Asks) -> Scenario {
 }
 
 fn without_forgiveness(scenario: Scenario) -> Scenario {
-    Scenario { forgiveness: false, ..scenario }
+    Scenario { expiry: false, operators: false, ..scenario }
 }
 
 fn only_one_accident(scenario: Scenario) -> Scenario {
@@ -86,6 +88,36 @@ fn a_third_request_finds_what_two_left_behind() {
     let without_refusals = Scenario { refusals: false, ..without_forgiveness(third(Retry)) };
     holds(&without_refusals, &[Met::ReclaimedNeverSent, Met::Reclaimed, Met::LostReclaim]);
     holds(&only_one_accident(third(Retry)), &[Met::Reclaimed, Met::BackToUnknown]);
+}
+
+/// Operators step in at any moment, and nothing else forgives a second forward.
+fn with_operators_alone(scenario: Scenario) -> Scenario {
+    Scenario { name: "operators", expiry: false, refusals: false, ..scenario }
+}
+
+#[test]
+fn an_operator_who_releases_or_forgets_is_the_only_reason_for_a_second_forward() {
+    let met = [
+        Met::ForgottenByOperator,
+        Met::CompletedByOperator,
+        Met::Restored,
+        Met::RestoredInVain,
+        Met::Replayed,
+    ];
+    holds(&with_operators_alone(twins(Reject)), &met);
+    holds(&with_operators_alone(with_a_third(Reject, asks(0, 1, Reject))), &met);
+    holds(
+        &Scenario { long_answers: true, troubles: 2, ..with_operators_alone(twins(Retry)) },
+        &[Met::Restored],
+    );
+}
+
+#[test]
+fn an_operator_who_only_completes_leads_to_no_second_forward() {
+    // Nothing here raises `forwards_allowed`, so the property says "at most one forward" and nothing less.
+    let scenario =
+        Scenario { name: "operators who complete", removals: false, ..with_operators_alone(twins(Reject)) };
+    holds(&scenario, &[Met::CompletedByOperator, Met::Replayed]);
 }
 
 #[test]
@@ -157,6 +189,35 @@ fn a_swap_that_does_not_look_at_the_version_is_noticed() {
 #[test]
 fn a_swap_that_does_not_look_at_the_revision_is_noticed() {
     notices(Mistake::IgnoreRevisions, UNCHANGED, without_forgiveness(twins(Reject)));
+}
+
+#[test]
+fn an_operator_who_does_not_look_whether_somebody_works_on_a_claim_is_noticed() {
+    notices(Mistake::LookAway, STANDS, with_operators_alone(twins(Reject)));
+}
+
+#[test]
+fn an_operator_who_completes_under_a_version_that_was_used_is_noticed() {
+    let scenario = Scenario { expiry: true, ..with_operators_alone(twins(Reject)) };
+    notices(Mistake::CompleteWithoutLeap, UNCHANGED, scenario);
+}
+
+#[test]
+fn an_operator_who_completes_whatever_stands_is_noticed() {
+    let property = "an operator never completes what is answered";
+    notices(Mistake::CompleteWhateverStands, property, with_operators_alone(twins(Reject)));
+}
+
+#[test]
+fn an_outcome_that_is_restored_over_whatever_stands_is_noticed() {
+    notices(Mistake::RestoreWhateverStands, UNCHANGED, with_operators_alone(twins(Reject)));
+}
+
+#[test]
+fn an_outcome_that_is_restored_under_a_version_that_was_used_is_noticed() {
+    // A renewal that its owner knows nothing of is the version that another is about to replace.
+    let scenario = Scenario { long_answers: true, ..with_operators_alone(twins(Retry)) };
+    notices(Mistake::RestoreWithoutLeap, UNCHANGED, scenario);
 }
 
 #[test]

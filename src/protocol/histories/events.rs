@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use super::super::machine::{self, Owner, Resolution};
+use super::super::outline;
 use super::explore::Scenario;
 use super::play::Mistake;
 use super::world::{
-    ATTEMPTS, Cell, PROCESSES, Process, REQUESTS, RowPhase, Stage, World, Write, first_token,
+    ATTEMPTS, Cell, NOW, PROCESSES, Process, REQUESTS, Row, RowPhase, Stage, World, Write, first_token,
 };
 
 /// One step of a history. The number is that of a request, a process, or a place in the air.
@@ -33,6 +35,8 @@ pub(super) enum Event {
     Extend(usize),
     /// The outcome is written.
     Settle(usize),
+    /// The outcome is put where nothing stands any more.
+    Restore(usize),
 
     // Mishaps between a request and the store.
     /// The command that it is about to send gets no answer and may land later; it will try again.
@@ -57,7 +61,9 @@ pub(super) enum Event {
     Drain(usize),
     /// The record's retention ends.
     Expire,
+    /// An operator has seen the record and sends a command, which lands when it will.
     OperatorRelease,
+    OperatorForget,
     OperatorComplete,
     /// The record cannot be read from now on.
     Damage,
@@ -79,6 +85,7 @@ impl Event {
             | Self::AnswerLate(_)
             | Self::RefuseLate(_)
             | Self::Settle(_)
+            | Self::Restore(_)
             | Self::Land(_)
             | Self::Restart(_)
             | Self::Revive(_) => false,
@@ -95,6 +102,7 @@ impl Event {
             | Self::Drain(_)
             | Self::Expire
             | Self::OperatorRelease
+            | Self::OperatorForget
             | Self::OperatorComplete
             | Self::Damage => true,
         }
@@ -153,6 +161,7 @@ fn of_request(scenario: &Scenario, world: &World, request: usize, events: &mut V
             }
         }
         Stage::Settling { .. } => sends(Event::Settle(request)),
+        Stage::Restoring { .. } => sends(Event::Restore(request)),
         Stage::Listening(_) => {
             events.push(Event::AnswerLate(request));
             if scenario.refusals {
@@ -214,7 +223,7 @@ fn of_record(scenario: &Scenario, world: &World, events: &mut Vec<Event>) {
     let row = match world.cell {
         Cell::Nothing => return,
         Cell::Unreadable => {
-            if scenario.forgiveness && !(0..ATTEMPTS).any(|attempt| world.is_worked_on(attempt)) {
+            if scenario.expiry && !(0..ATTEMPTS).any(|attempt| world.is_worked_on(attempt)) {
                 events.push(Event::Expire);
             }
             return;
@@ -223,17 +232,29 @@ fn of_record(scenario: &Scenario, world: &World, events: &mut Vec<Event>) {
     };
     // A claim is kept longer than any forward may take: `Policy::claim_keep_for`.
     let may_end = row.phase != RowPhase::InFlight || !world.is_worked_on(row.attempt);
-    if scenario.forgiveness {
-        events.push(Event::OperatorRelease);
-        if matches!(row.phase, RowPhase::InFlight | RowPhase::Unknown) {
-            events.push(Event::OperatorComplete);
-        }
+    if scenario.operators && !world.air_is_full() {
+        of_operators(scenario, world, row, events);
     }
-    if (scenario.forgiveness && may_end) || (scenario.mistake == Mistake::ShortClaims && !may_end) {
+    if (scenario.expiry && may_end) || (scenario.mistake == Mistake::ShortClaims && !may_end) {
         events.push(Event::Expire);
     }
     if scenario.damage {
         events.push(Event::Damage);
+    }
+}
+
+/// What the machine lets an operator do, who sits at any of the processes.
+fn of_operators(scenario: &Scenario, world: &World, row: Row, events: &mut Vec<Event>) {
+    let is_left = world.is_left(row) || scenario.mistake == Mistake::LookAway;
+    let owner = if is_left { Owner::Gone } else { Owner::Working };
+    let record = row.thaw();
+    if machine::resolve(&record, owner, Resolution::Release, NOW).is_ok() {
+        events.push(Event::OperatorComplete);
+        if scenario.removals {
+            events.push(Event::OperatorRelease);
+        }
+    } else if scenario.removals && machine::forget(outline::Stage::from(&record.phase), owner).is_ok() {
+        events.push(Event::OperatorForget);
     }
 }
 
@@ -253,6 +274,7 @@ impl fmt::Display for Event {
             Self::RefuseLate(r) => write!(f, "request {r}: late proof that it was not processed"),
             Self::Extend(r) => write!(f, "request {r}: renews its claim"),
             Self::Settle(r) => write!(f, "request {r}: writes the outcome"),
+            Self::Restore(r) => write!(f, "request {r}: puts the outcome where nothing stands"),
             Self::Linger(r) => write!(f, "request {r}: its command stays in the air, will be sent again"),
             Self::Abandon(r) => write!(f, "request {r}: its command stays in the air, gives up"),
             Self::LingerExtending(r) => write!(f, "request {r}: the renewal of its claim stays in the air"),
@@ -263,8 +285,9 @@ impl fmt::Display for Event {
             Self::Revive(p) => write!(f, "process {p}: its session is back"),
             Self::Drain(p) => write!(f, "process {p}: drains"),
             Self::Expire => f.write_str("the record's retention ends"),
-            Self::OperatorRelease => f.write_str("an operator releases the key"),
-            Self::OperatorComplete => f.write_str("an operator completes the key"),
+            Self::OperatorRelease => f.write_str("an operator sends word to release the key"),
+            Self::OperatorForget => f.write_str("an operator sends word to forget the key"),
+            Self::OperatorComplete => f.write_str("an operator sends word to complete the key"),
             Self::Damage => f.write_str("the record is damaged"),
         }
     }

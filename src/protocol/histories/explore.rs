@@ -21,8 +21,12 @@ pub(super) struct Scenario {
     pub(super) requests: Vec<Asks>,
     /// How many accidents a history may have, of whatever kind.
     pub(super) troubles: u8,
-    /// Whether records expire and operators act.
-    pub(super) forgiveness: bool,
+    /// Whether records expire.
+    pub(super) expiry: bool,
+    /// Whether operators act.
+    pub(super) operators: bool,
+    /// Whether they release and forget, beside completing.
+    pub(super) removals: bool,
     /// Whether the upstream may prove that it did not process a request.
     pub(super) refusals: bool,
     /// Whether answers may be too long to keep, and claims are renewed while they stream.

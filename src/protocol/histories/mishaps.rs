@@ -2,11 +2,11 @@
 //!
 //! Read `play.rs` before.
 
-use super::super::machine::{self, Transition};
+use super::super::machine::{self, Owner, Resolution};
 use super::events::lapsing;
-use super::play::{Play, Step};
+use super::play::{Mistake, Play, Step};
 use super::watcher::{self, Broken, Hand};
-use super::world::{BY_OPERATOR, Cell, Ending, NOW, RETENTION, Row, RowPhase, Set, Stage, answer};
+use super::world::{BY_OPERATOR, Cell, Ending, NOW, RETENTION, Row, RowPhase, Set, Stage, Write, answer};
 
 #[expect(clippy::unnecessary_wraps, reason = "one shape for every event, so that `happen` is a table")]
 impl Play<'_> {
@@ -55,6 +55,7 @@ impl Play<'_> {
                     | Stage::Reclaiming { .. }
                     | Stage::Holding(_)
                     | Stage::Settling { .. }
+                    | Stage::Restoring { .. }
                     | Stage::Over => {}
                 }
             }
@@ -76,20 +77,27 @@ impl Play<'_> {
         watcher::put(&mut self.world, Cell::Nothing, Hand::Operator)
     }
 
-    pub(super) fn operator_release(&mut self) -> Step {
-        watcher::forgiven(&mut self.world);
-        watcher::put(&mut self.world, Cell::Nothing, Hand::Operator)
+    /// An operator's command is sent for what they have seen. What happens before it lands is as it may be.
+    pub(super) fn operator_removes(&mut self) -> Step {
+        let Cell::Row(row) = self.world.cell else { return Ok(()) };
+        let is_rightful = self.world.is_left(row);
+        self.world.leave_in_the_air(Write::Forget { seen: row.mark(), is_rightful });
+        Ok(())
     }
 
-    pub(super) fn operator_complete(&mut self) -> Step {
+    pub(super) fn operator_completes(&mut self) -> Step {
         let Cell::Row(row) = self.world.cell else { return Ok(()) };
-        let outcome = machine::Outcome::Completed(answer(BY_OPERATOR));
-        match machine::settle(&row.thaw(), outcome, NOW, RETENTION) {
-            Transition::Write { next, .. } => {
-                watcher::put(&mut self.world, Cell::Row(Row::of(&next)), Hand::Operator)
+        let word = Resolution::Complete { answer: answer(BY_OPERATOR), keep_for: RETENTION.answer };
+        match machine::resolve(&row.thaw(), Owner::Gone, word, NOW) {
+            Ok(Some(mut next)) => {
+                if self.scenario.mistake == Mistake::CompleteWithoutLeap {
+                    next.version = machine::version_after(row.thaw().version);
+                }
+                self.world.leave_in_the_air(Write::Complete { seen: row.mark(), next: Row::of(&next) });
+                Ok(())
             }
-            Transition::Keep => Ok(()),
-            Transition::Remove => Err(Broken("completing a key never removes it")),
+            Ok(None) => Err(Broken("completing a key never removes it")),
+            Err(_) => Err(Broken("what may be released may be completed")),
         }
     }
 }

@@ -37,6 +37,16 @@ pub(super) enum Mistake {
     IgnoreLostReclaim,
     /// A claim that was removed and landed once more is settled as if it had never been away.
     SettleRisenClaims,
+    /// An operator does not look whether somebody works on a claim.
+    LookAway,
+    /// An operator's completion counts on from the version that it replaces.
+    CompleteWithoutLeap,
+    /// An operator's completion does not look at the version.
+    CompleteWhateverStands,
+    /// What is known of an outcome takes the place of whatever stands there.
+    RestoreWhateverStands,
+    /// What is put in an empty place counts on as if nothing unseen could have been written before.
+    RestoreWithoutLeap,
 }
 
 /// What a search has met, to show that it does not walk past the interesting places.
@@ -58,6 +68,10 @@ pub(super) enum Met {
     LandedLate,
     OwnWriteFound,
     BackToUnknown,
+    ForgottenByOperator,
+    CompletedByOperator,
+    Restored,
+    RestoredInVain,
 }
 
 /// The answer to a compare-and-swap.
@@ -94,6 +108,7 @@ impl Play<'_> {
             Event::TimeOut(request) => self.end(request, Ending::TimedOut),
             Event::Extend(request) => self.extend(request),
             Event::Settle(request) => self.settle(request),
+            Event::Restore(request) => self.restore(request),
             Event::Linger(request) => self.linger(request),
             Event::Abandon(request) => self.abandon(request),
             Event::LingerExtending(request) => self.linger_extending(request),
@@ -104,8 +119,8 @@ impl Play<'_> {
             Event::Revive(process) => self.revive(process),
             Event::Drain(process) => self.drain(process),
             Event::Expire => self.expire(),
-            Event::OperatorRelease => self.operator_release(),
-            Event::OperatorComplete => self.operator_complete(),
+            Event::OperatorRelease | Event::OperatorForget => self.operator_removes(),
+            Event::OperatorComplete => self.operator_completes(),
             Event::Damage => watcher::put(&mut self.world, Cell::Unreadable, Hand::Operator),
         }?;
         watcher::between(&self.world)
@@ -142,20 +157,7 @@ impl Play<'_> {
 
     fn look(&mut self, request: usize) -> Step {
         let Stage::Looking(row) = self.world.requests[request] else { unreachable!("see events.rs") };
-        let process = self.world.processes[self.scenario.asks(request).process];
-        let owner = if row.session == process.session {
-            if process.never_sent.has(row.attempt) {
-                Owner::NeverSent
-            } else if self.world.is_worked_on(row.attempt) {
-                Owner::Working
-            } else {
-                Owner::Gone
-            }
-        } else if self.world.alive.has(row.session) {
-            Owner::Working
-        } else {
-            Owner::Gone
-        };
+        let owner = self.world.owner_by(self.scenario.asks(request).process, row);
         if owner == Owner::Gone {
             self.met.insert(Met::OwnerGone);
         }
@@ -259,10 +261,6 @@ impl Play<'_> {
     }
 
     fn settle(&mut self, request: usize) -> Step {
-        let after = |row, ending| match ending {
-            Ending::TimedOut => Stage::Listening(row),
-            Ending::Answered | Ending::AnsweredWithoutBody | Ending::Refused | Ending::Lost => Stage::Over,
-        };
         let Some((row, ending, write)) = self.settling(request) else {
             let Stage::Settling { row, ending } = self.world.requests[request] else { return Ok(()) };
             self.world.requests[request] = after(row, ending);
@@ -271,7 +269,9 @@ impl Play<'_> {
         let (swapped, stands) = match write {
             Write::Swap { seen, next } => (self.swap(seen, next)?, next),
             Write::Remove { seen } => (self.remove(seen)?, row),
-            Write::Insert(_) => unreachable!("an outcome is never inserted"),
+            Write::Insert(_) | Write::Forget { .. } | Write::Complete { .. } => {
+                unreachable!("an outcome is swapped in, or removes")
+            }
         };
         self.world.requests[request] = match (swapped, self.world.cell) {
             (Swapped::Done, _) => {
@@ -289,7 +289,33 @@ impl Play<'_> {
                 self.met.insert(Met::OwnWriteFound);
                 Stage::Settling { row: found, ending }
             }
+            // Released by an operator, or its retention ended: see `OneClaim::restore` in the ledger.
+            (Swapped::Absent, _) if matches!(write, Write::Swap { .. }) => {
+                let leaps = self.scenario.mistake != Mistake::RestoreWithoutLeap;
+                let restored = if leaps { Row::of(&machine::restored(&stands.thaw())) } else { stands };
+                Stage::Restoring { row, ending, restored }
+            }
             (Swapped::Changed | Swapped::Absent, _) => Stage::Over,
+        };
+        Ok(())
+    }
+
+    fn restore(&mut self, request: usize) -> Step {
+        let Stage::Restoring { ending, restored, .. } = self.world.requests[request] else {
+            unreachable!("see events.rs")
+        };
+        let seen = if self.scenario.mistake == Mistake::RestoreWhateverStands {
+            watcher::put(&mut self.world, Cell::Row(restored), Hand::Gateway)?;
+            Cell::Nothing
+        } else {
+            self.insert(restored)?
+        };
+        self.world.requests[request] = if seen == Cell::Nothing || seen == Cell::Row(restored) {
+            self.met.insert(Met::Restored);
+            after(restored, ending)
+        } else {
+            self.met.insert(Met::RestoredInVain);
+            Stage::Over
         };
         Ok(())
     }
@@ -318,6 +344,7 @@ impl Play<'_> {
             Stage::Claiming => Some(Write::Insert(self.first_claim(request))),
             Stage::Reclaiming { over, next, .. } => Some(Write::Swap { seen: over.mark(), next }),
             Stage::Settling { .. } => self.settling(request).map(|(_, _, write)| write),
+            Stage::Restoring { restored, .. } => Some(Write::Insert(restored)),
             Stage::Looking(_)
             | Stage::Holding(_)
             | Stage::Forwarded(_)
@@ -329,6 +356,10 @@ impl Play<'_> {
     fn linger(&mut self, request: usize) -> Step {
         if let Some(write) = self.command(request) {
             self.world.leave_in_the_air(write);
+        }
+        // Tried again from the beginning.
+        if let Stage::Restoring { row, ending, .. } = self.world.requests[request] {
+            self.world.requests[request] = Stage::Settling { row, ending };
         }
         Ok(())
     }
@@ -344,6 +375,7 @@ impl Play<'_> {
             | Stage::Holding(_)
             | Stage::Forwarded(_)
             | Stage::Settling { .. }
+            | Stage::Restoring { .. }
             | Stage::Listening(_)
             | Stage::Over => None,
         };
@@ -370,9 +402,37 @@ impl Play<'_> {
             Write::Insert(row) => self.insert(row).map(|_| ()),
             Write::Swap { seen, next } => self.swap(seen, next).map(|_| ()),
             Write::Remove { seen } => self.remove(seen).map(|_| ()),
+            Write::Forget { seen, is_rightful } => self.forget(seen, is_rightful),
+            Write::Complete { seen, next } => self.complete(seen, next),
         }?;
         self.met.insert(if before == self.world.cell { Met::LandedInVain } else { Met::LandedLate });
         Ok(())
+    }
+
+    // ---- an operator's command reaches the store ----
+
+    fn forget(&mut self, seen: Mark, is_rightful: bool) -> Step {
+        if self.is_marked(seen) {
+            // An operator who did not look whether somebody works on it forgives nothing.
+            if is_rightful {
+                watcher::forgiven(&mut self.world);
+            }
+            self.met.insert(Met::ForgottenByOperator);
+            watcher::put(&mut self.world, Cell::Nothing, Hand::Operator)?;
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, seen: Mark, next: Row) -> Step {
+        if self.is_marked(seen) || self.scenario.mistake == Mistake::CompleteWhateverStands {
+            self.met.insert(Met::CompletedByOperator);
+            watcher::put(&mut self.world, Cell::Row(next), Hand::Operator)?;
+        }
+        Ok(())
+    }
+
+    fn is_marked(&self, seen: Mark) -> bool {
+        matches!(self.world.cell, Cell::Row(row) if row.mark() == seen)
     }
 
     // ---- the model of a store ----
@@ -407,5 +467,13 @@ impl Play<'_> {
         }
         watcher::put(&mut self.world, new, Hand::Gateway)?;
         Ok(Swapped::Done)
+    }
+}
+
+/// Where a request stands once its outcome is written.
+fn after(row: Row, ending: Ending) -> Stage {
+    match ending {
+        Ending::TimedOut => Stage::Listening(row),
+        Ending::Answered | Ending::AnsweredWithoutBody | Ending::Refused | Ending::Lost => Stage::Over,
     }
 }

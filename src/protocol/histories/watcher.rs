@@ -41,9 +41,7 @@ fn answer_of(cell: Cell) -> Option<RowPhase> {
 pub(super) fn put(world: &mut World, new: Cell, hand: Hand) -> Result<(), Broken> {
     // The same write once more changes nothing.
     if hand == Hand::Gateway && new != world.cell {
-        if let Some(answer) = answer_of(world.cell)
-            && answer != RowPhase::Done(BY_OPERATOR)
-        {
+        if let Some(answer) = answer_of(world.cell) {
             must(answer_of(new) == Some(answer), "an answer never changes")?;
         }
         if let (Cell::Row(old), Cell::Row(new)) = (world.cell, new)
@@ -58,6 +56,13 @@ pub(super) fn put(world: &mut World, new: Cell, hand: Hand) -> Result<(), Broken
             let is_the_attempts_own = of == attempt && world.truth.answered.has(of);
             must(is_the_attempts_own, "what is recorded is the answer of an executed forward")?;
         }
+    }
+    // Of an operator too: a removal is the only way to undo an answer.
+    if hand == Hand::Operator
+        && let Some(answer) = answer_of(world.cell)
+        && answer_of(new).is_some()
+    {
+        must(answer_of(new) == Some(answer), "an operator never completes what is answered")?;
     }
     if let Cell::Row(row) = new {
         world.truth.landed = world.truth.landed.with(row.attempt);

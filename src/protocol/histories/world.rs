@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::fingerprint::Fingerprint;
-use super::super::machine::{Asked, Outcome, Token};
+use super::super::machine::{Asked, Outcome, Owner, Token};
 use super::super::policy::{OnUnknown, Retention};
 use super::super::record::{
     Attempt, Phase, Record, Seen, Session, Settled, UnixMillis, UnknownReason, Version,
@@ -70,8 +70,23 @@ pub(super) struct Mark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Write {
     Insert(Row),
-    Swap { seen: Mark, next: Row },
-    Remove { seen: Mark },
+    Swap {
+        seen: Mark,
+        next: Row,
+    },
+    Remove {
+        seen: Mark,
+    },
+    /// An operator's removal; rightful, if the operator saw that nobody works on it.
+    Forget {
+        seen: Mark,
+        is_rightful: bool,
+    },
+    /// An operator's completion.
+    Complete {
+        seen: Mark,
+        next: Row,
+    },
 }
 
 /// How far a request has come.
@@ -89,6 +104,8 @@ pub(super) enum Stage {
     Forwarded(Row),
     /// Knows how it ended and is about to write it over `row`.
     Settling { row: Row, ending: Ending },
+    /// Found nothing in the place of `row`, and is about to put what it knows of the outcome there.
+    Restoring { row: Row, ending: Ending, restored: Row },
     /// Settled as unknown after a timeout; the answer may still come.
     Listening(Row),
     /// Has its answer, or its process is gone.
@@ -221,11 +238,36 @@ impl World {
         self.requests.iter().enumerate().any(|(request, stage)| match stage {
             Stage::Claiming => first_token(request) == attempt,
             Stage::Reclaiming { next, .. } => next.attempt == attempt,
-            Stage::Holding(row) | Stage::Forwarded(row) | Stage::Settling { row, .. } => {
-                row.attempt == attempt
-            }
+            Stage::Holding(row)
+            | Stage::Forwarded(row)
+            | Stage::Settling { row, .. }
+            | Stage::Restoring { row, .. } => row.attempt == attempt,
             Stage::Looking(_) | Stage::Listening(_) | Stage::Over => false,
         })
+    }
+}
+
+impl World {
+    /// What a process takes the owner of a claim in flight for.
+    pub(super) fn owner_by(&self, process: usize, row: Row) -> Owner {
+        let process = self.processes[process];
+        if row.session != process.session {
+            return if self.alive.has(row.session) { Owner::Working } else { Owner::Gone };
+        }
+        if process.never_sent.has(row.attempt) {
+            Owner::NeverSent
+        } else if self.is_worked_on(row.attempt) {
+            Owner::Working
+        } else {
+            Owner::Gone
+        }
+    }
+
+    /// Whether anybody may take the record for one that nobody works on.
+    pub(super) fn is_left(&self, row: Row) -> bool {
+        let takes_it_so =
+            |process: usize| self.processes[process].up && self.owner_by(process, row) != Owner::Working;
+        row.phase != RowPhase::InFlight || (0..PROCESSES).any(takes_it_so)
     }
 }
 

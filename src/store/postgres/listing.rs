@@ -18,6 +18,9 @@ use crate::store::{Cursor, Listed, Listing, StoreError};
 /// Records of one page at most.
 const PAGE_MAX: usize = 1000;
 
+/// Records that are opened and read without a pause.
+const OPENED_AT_ONCE: usize = 32;
+
 /// Parameters: namespace, the key after which to begin, how many rows to look at. What has expired is told without its
 /// head, so that a stretch of such rows is gone through a page at a time. A row whose key is none was written by nobody
 /// here.
@@ -45,10 +48,14 @@ impl PostgresStore {
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
         let rows = self.operators.ask(LIST, &[&self.namespace, &after, &limit]).await?;
         let (mut records, mut last) = (Vec::with_capacity(rows.len()), None);
-        for row in &rows {
-            let (key, listed) = self.told(row).map_err(Failure::unexpected)?;
-            last = key;
-            records.extend(listed);
+        for some in rows.chunks(OPENED_AT_ONCE) {
+            for row in some {
+                let (key, listed) = self.told(row).map_err(Failure::unexpected)?;
+                last = key;
+                records.extend(listed);
+            }
+            // The connections of claims may be driven by this very thread.
+            tokio::task::yield_now().await;
         }
         let next = last.filter(|_| rows.len() >= most).as_ref().map(Cursor::of);
         Ok(Listing { records, next })

@@ -11,12 +11,14 @@ use redis::{Cmd, Pipeline, Value};
 use super::super::{Cursor, Listed, Listing, StoreError};
 use super::node::{Lane, Node, Request};
 use super::transfer::time_left;
-use super::walk::{Kind, Place, SCANNED_MAX};
+use super::walk::{Kind, Place};
 use super::{RedisStore, optional_bytes, unexpected};
 use crate::clock;
 use crate::protocol::scope::StorageKey;
 
-/// Records read in one round trip. The server serves nobody else while it reads them.
+/// Names that one `SCAN` goes through, and records read in one round trip: about as long, some tenths of a
+/// millisecond. The server serves nobody else meanwhile.
+const SCANNED_AT_ONCE: usize = 200;
 const READ_AT_ONCE: usize = 32;
 
 /// After this long a page ends with what it has: few of a server's names may be records of this namespace.
@@ -25,7 +27,7 @@ const LOOKED_FOR: Duration = Duration::from_millis(250);
 impl RedisStore {
     pub(super) async fn listing(&self, after: Option<Cursor>, most: usize) -> Result<Listing, StoreError> {
         let mut at = after.as_ref().map_or_else(|| Ok(Place::default()), Place::read)?;
-        let (mut records, mut width) = (Vec::new(), most);
+        let (mut records, mut width) = (Vec::new(), most.min(SCANNED_AT_ONCE));
         let began = clock::monotonic();
         loop {
             let step = self.step(at, Kind::Record, width).await?;
@@ -39,7 +41,7 @@ impl RedisStore {
                 next => return Ok(Listing { records, next: next.as_ref().map(Place::cursor) }),
             }
             // Records are rare among the names here.
-            width = width.saturating_mul(2).min(SCANNED_MAX);
+            width = width.saturating_mul(2).min(SCANNED_AT_ONCE);
         }
     }
 

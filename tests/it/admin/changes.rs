@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::office::{Office, document, failing_once, here, order, with_token};
+use super::office::{Office, failing_once, here, order, read_from, with_token};
 use crate::harness::{Answer, Gate, GatewayPlan, Reply, Upstream, post};
 
 fn resolve(office: &Office, path: &str, body: &Value) -> Answer {
@@ -19,7 +19,7 @@ fn a_released_key_runs_once_more_and_then_replays() {
     let upstream = failing_once();
     let (office, path, attempt) = Office::with_unknown(&upstream);
     let released = resolve(&office, &path, &release(&attempt));
-    assert_eq!((released.status, document(&released)), (200, json!({ "operation": null })));
+    assert_eq!((released.status, read_from(&released)), (200, json!({ "operation": null })));
     assert_eq!(office.pay("k"), ("payment 2".into(), "executed".into()));
     assert_eq!(office.pay("k"), ("payment 2".into(), "replayed".into()));
     assert_eq!(upstream.executions(), 2);
@@ -35,7 +35,7 @@ fn a_completed_key_replays_the_answer_that_was_given() {
     });
     let completed = resolve(&office, &path, &given);
     assert_eq!(completed.status, 200, "{}", completed.shown());
-    let operation = &document(&completed)["operation"];
+    let operation = &read_from(&completed)["operation"];
     assert_eq!(
         (&operation["state"], &operation["status"], &operation["body_bytes"]),
         (&json!("done"), &json!(201), &json!(9))
@@ -116,7 +116,8 @@ fn each_change_is_put_down_before_and_after_without_what_was_answered() {
         "status": 201, "headers": { "Set-Cookie": "planted-cookie" }, "body": "planted-body",
     });
     assert_eq!(resolve(&office, &path, &given).status, 200);
-    assert_eq!(resolve(&office, &path, &given).problem(), (409, "not-unknown".into()));
+    let other = json!({ "outcome": "complete", "expected_attempt": attempt, "reason": given["reason"], "status": 201, "body": "planted-text" });
+    assert_eq!(resolve(&office, &path, &other).problem(), (409, "not-unknown".into()));
     let lines = office.files.audited();
     let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
     assert_eq!(events, ["intended", "done", "intended", "failed"]);

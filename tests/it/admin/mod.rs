@@ -2,6 +2,9 @@
 
 mod access;
 mod changes;
+mod document;
+mod level;
 mod office;
 mod records;
+mod schema;
 mod secured;

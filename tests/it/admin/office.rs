@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::document;
 use crate::harness::{Answer, Ask, Client, Gateway, GatewayPlan, Reply, Upstream, ask, post};
 
 pub(super) const TOKEN: &str = "the-token-of-these-tests";
@@ -71,7 +72,7 @@ impl Office {
     pub(super) fn see(&self, target: &str) -> Value {
         let answer = self.ask(&read(target));
         assert_eq!(answer.status, 200, "{}", answer.shown());
-        document(&answer)
+        read_from(&answer)
     }
 
     /// The only record there is.
@@ -106,7 +107,9 @@ pub(super) fn failing_once() -> Upstream {
 
 /// Asks a gateway's operators' listener on a connection of its own.
 pub(super) fn asked(gateway: &Gateway, ask: &Ask) -> Answer {
-    Client::connect(gateway.admin_addr()).send(ask).read()
+    let answer = Client::connect(gateway.admin_addr()).send(ask).read();
+    document::describes(ask, &answer);
+    answer
 }
 
 pub(super) fn read(target: &str) -> Ask {
@@ -132,7 +135,8 @@ pub(super) fn with_token(ask: Ask) -> Ask {
     ask.header("Authorization", format!("Bearer {TOKEN}"))
 }
 
-pub(super) fn document(answer: &Answer) -> Value {
+/// The document that an answer is.
+pub(super) fn read_from(answer: &Answer) -> Value {
     assert_eq!(answer.header("content-type").as_deref(), Some("application/json"), "{}", answer.shown());
     assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"));
     serde_json::from_slice(&answer.body).unwrap()

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::office::{Office, document, failing_once, question, read};
+use super::office::{Office, failing_once, question, read, read_from};
 use crate::harness::{Gate, GatewayPlan, Reply, Upstream, post, until};
 
 fn found(office: &Office, asked: &Value) -> Vec<Value> {
     let answer = office.ask(&question("/v1/operations/find", asked));
     assert_eq!(answer.status, 200, "{}", answer.shown());
-    document(&answer)["found"].as_array().unwrap().clone()
+    read_from(&answer)["found"].as_array().unwrap().clone()
 }
 
 #[test]

@@ -3,6 +3,9 @@
 
 use std::path::PathBuf;
 
+use clap::Parser as _;
+use onceway::cli::keys::{KeysError, Seat};
+use onceway::cli::{Cli, Command};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -179,4 +182,49 @@ fn a_change_needs_a_token_and_a_reason() {
     let no_token = keys_with(&gateway, &[&change[..], &["--reason", "x"]].concat(), "");
     assert!(no_token.code == Some(2) && no_token.err.contains("--token-file"), "{no_token:?}");
     assert_eq!(gateway.executions(), 0);
+}
+
+/// Types a release with nobody naming the attempt; a person sits there and says `said`. What was asked of them, too.
+async fn release_attended(desk: &Desk, gateway: &Upstream, said: &str) -> (Result<(), KeysError>, String) {
+    let (url, token) = (gateway.url(), desk.file("token"));
+    let words =
+        ["onceway", "keys", "resolve", REF, "--release", "--reason", "x", "--admin", &url, "--token-file"];
+    let cli = Cli::parse_from(words.iter().copied().chain([token.to_str().unwrap()]));
+    let Command::Keys(args) = cli.command else { panic!("keys should parse") };
+    let mut questions = Vec::new();
+    let mut seat = Seat {
+        input: &mut said.as_bytes(),
+        out: &mut Vec::new(),
+        questions: &mut questions,
+        is_attended: true,
+    };
+    let ended = args.run(&mut seat).await;
+    (ended, String::from_utf8(questions).unwrap())
+}
+
+#[tokio::test]
+async fn a_person_who_says_yes_releases_the_attempt_that_was_shown() {
+    let gateway = Upstream::in_turn([answer(200, &operation("unknown")), resolved()]);
+    let (ended, asked) = release_attended(&Desk::new(), &gateway, "y\n").await;
+    assert!(ended.is_ok() && asked.contains(ATTEMPT), "{ended:?} {asked}");
+    assert!(asked.ends_with("Release it? The next request with this key will run. [y/N] "), "{asked}");
+    let body: Value = serde_json::from_slice(&gateway.request(2).body).unwrap();
+    assert_eq!(body["expected_attempt"], json!(ATTEMPT));
+}
+
+#[tokio::test]
+async fn whoever_does_not_say_yes_changes_nothing() {
+    for said in ["n\n", "\n", ""] {
+        let gateway = Upstream::always(answer(200, &operation("unknown")));
+        let (ended, _) = release_attended(&Desk::new(), &gateway, said).await;
+        assert!(matches!(ended, Err(KeysError::Declined)), "{ended:?}");
+        assert_eq!(gateway.executions(), 1);
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_asked_to_release_what_is_not_unknown() {
+    let gateway = Upstream::always(answer(200, &operation("done")));
+    let (ended, asked) = release_attended(&Desk::new(), &gateway, "y\n").await;
+    assert!(matches!(ended, Err(KeysError::NotUnknown(_))) && asked.is_empty(), "{ended:?} {asked}");
 }

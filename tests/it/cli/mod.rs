@@ -3,6 +3,8 @@
 mod changes;
 mod documents;
 mod keys;
+mod keys_tls;
+mod operator;
 mod papers;
 mod schema;
 

@@ -1,9 +1,13 @@
 //! The JSON Schema of a file, held against the reader.
 
+use std::sync::LazyLock;
+
 use boon::{Compiler, SchemaIndex, Schemas};
 use onceway::config;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+static JUDGE: LazyLock<Judge> = LazyLock::new(Judge::new);
 
 /// The schema, ready to look at files.
 struct Judge {
@@ -45,7 +49,7 @@ fn with(table: &str, key: &str, value: Value) -> Value {
 
 #[test]
 fn the_examples_are_valid_by_the_schema() {
-    let judge = Judge::new();
+    let judge = &*JUDGE;
     for text in [
         include_str!("../../../config/onceway.toml"),
         include_str!("../../../config/quickstart.toml"),
@@ -59,7 +63,7 @@ fn the_examples_are_valid_by_the_schema() {
 
 #[test]
 fn every_key_is_known_to_the_schema_and_may_have_its_default() {
-    let judge = Judge::new();
+    let judge = &*JUDGE;
     for (table, lists) in &config::keys::TABLES[1..] {
         for key in lists.iter().copied().flatten().filter(|key| !key.default.is_empty()) {
             let default = serde_json::from_str(key.default).unwrap();
@@ -75,7 +79,7 @@ fn every_key_is_known_to_the_schema_and_may_have_its_default() {
 
 #[test]
 fn what_must_be_there_is_asked_for() {
-    let judge = Judge::new();
+    let judge = &*JUDGE;
     let sound = with("log", "level", json!("info"));
     assert!(judge.takes(&sound));
     for path in ["/upstreams", "/upstreams/default/url", "/routes/0/path"] {
@@ -88,7 +92,7 @@ fn what_must_be_there_is_asked_for() {
 
 #[test]
 fn a_value_that_check_refuses_for_itself_is_refused_by_the_schema() {
-    let judge = Judge::new();
+    let judge = &*JUDGE;
     let upstream = "[upstreams.default]\nurl = \"http://127.0.0.1:9\"\n";
     assert!(judge.takes(&as_json(upstream)));
     for text in [
@@ -116,7 +120,7 @@ fn a_value_that_check_refuses_for_itself_is_refused_by_the_schema() {
 
 #[test]
 fn a_string_that_is_completed_from_the_environment_is_taken() {
-    let judge = Judge::new();
+    let judge = &*JUDGE;
     for (table, key) in
         [("policy", "ttl"), ("policy", "in_flight"), ("store", "local_cache"), ("store", "url")]
     {
@@ -127,7 +131,7 @@ fn a_string_that_is_completed_from_the_environment_is_taken() {
 proptest! {
     #[test]
     fn the_schema_and_the_reader_agree_on_what_a_duration_is(text in "[0-9hdms]{0,6}") {
-        let is_taken = Judge::new().takes(&with("server", "drain_timeout", json!(text)));
+        let is_taken = JUDGE.takes(&with("server", "drain_timeout", json!(text)));
         prop_assert_eq!(is_taken, config::parse_duration(&text).is_ok(), "{}", text);
     }
 }

@@ -75,6 +75,15 @@ impl Ask {
         Self { content: Content::Chunked { chunks, trailers: trailers.iter().map(owned).collect() }, ..self }
     }
 
+    pub(crate) fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The path that it asks for, without the query.
+    pub(crate) fn path(&self) -> &str {
+        self.target.split('?').next().unwrap()
+    }
+
     /// The head alone.
     pub(crate) fn head_bytes(&self) -> Vec<u8> {
         let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
