@@ -6,6 +6,11 @@
 //! while it runs, `gateway/drain.rs` for the end.
 
 mod backing;
+#[cfg(feature = "otlp")]
+mod collector;
+#[cfg(not(feature = "otlp"))]
+#[path = "gateway/no_collector.rs"]
+mod collector;
 mod continuity;
 mod drain;
 pub mod online;
@@ -33,11 +38,14 @@ use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
 use crate::proxy::{Router, Settings, Shared};
 use crate::server::{self, BadTls, Reception, Stop};
+use crate::telemetry::access::Names;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{BadAddress, BadTrust, Fleet, Upstream};
 
 use backing::Backing;
 pub use backing::{OpenError, open_transfer};
+pub use collector::BadCollector;
+use collector::Collector;
 use operators::Operators;
 use signals::{Signals, Told};
 pub use systemd::Sockets;
@@ -55,6 +63,7 @@ pub struct Running {
     settings: Arc<Settings>,
     reception: Arc<Reception>,
     ledger: Ledger,
+    collector: Option<Collector>,
     stop: Stop,
     chores: TaskTracker,
     workers: Vec<Worker>,
@@ -93,6 +102,9 @@ pub enum GatewayError {
     /// An upstream cannot be met over TLS.
     #[error("prepare the upstreams")]
     Trust(#[from] BadTrust),
+    /// Traces cannot be delivered.
+    #[error(transparent)]
+    Traces(#[from] BadCollector),
     /// The system gives no thread, runtime or signal handler.
     #[error("start a worker")]
     Worker(#[source] io::Error),
@@ -152,14 +164,17 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
     upstreams.connect()?;
     let backing = Backing::open(&config.store).await?;
     let store = backing.handle()?;
-    let ledger =
-        Ledger::new(Arc::clone(&store), ledger::fresh_session(), backing::ledger_settings(&config.store));
+    let session = ledger::fresh_session();
+    let ledger = Ledger::new(Arc::clone(&store), session, backing::ledger_settings(&config.store));
     let inspect = move || {
         let store = Arc::clone(&store);
         async move { store.inspect().await }
     };
     let mut vetting = Vetting::new(inspect, config.store.accept_eviction, ledger.clone());
-    let shared = Arc::<Shared>::default();
+    let chores = TaskTracker::new();
+    let collector = Collector::of(&config.traces, session, &chores)?;
+    let tracer = collector.as_ref().map(Collector::tracer);
+    let shared = Arc::new(Shared { tracer, ..Shared::default() });
     let mut running = Running {
         listen: listener.local_addr().map_err(|error| GatewayError::Listen(config.server.listen, error))?,
         admin,
@@ -168,8 +183,9 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         reception,
         shared,
         ledger: ledger.clone(),
+        collector,
         stop: Stop::default(),
-        chores: TaskTracker::new(),
+        chores,
         workers: Vec::new(),
         upstreams: Upstreams::default(),
         derives_since: clock::monotonic(),
@@ -279,6 +295,7 @@ fn settings(config: &Config) -> Settings {
         default_upstream: config.default_upstream,
         namespace: config.store.namespace.clone(),
         hash_key: HashKey::new(config.store.hash_key.as_ref().map(|secret| secret.reveal().as_bytes())),
+        names: Names::by(&config.routes),
     }
 }
 

@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Admin, Compression, Forwarded, ForwardedFields, Log, LogFormat, Server, Store, StoreUrl};
+use super::{
+    Admin, Compression, Forwarded, ForwardedFields, Log, LogFormat, Server, Store, StoreUrl, Traces,
+};
 
 impl Default for Server {
     fn default() -> Self {
@@ -77,6 +79,17 @@ impl Default for Store {
 impl Default for Log {
     fn default() -> Self {
         Self { format: LogFormat::Human, level: "info".to_owned() }
+    }
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Self {
+            collector: None,
+            service_name: "onceway".to_owned(),
+            sample_one_in: 1,
+            timeout: Duration::from_secs(5),
+        }
     }
 }
 

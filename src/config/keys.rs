@@ -17,10 +17,12 @@ use super::{Compression, LogFormat, PathCase};
 
 mod admin;
 mod server;
+mod traces;
 mod upstream;
 
 pub use admin::ADMIN;
 pub use server::SERVER;
+pub use traces::TRACES;
 pub use upstream::UPSTREAM;
 
 /// The keys known in one table: its own, and those it shares with another.
@@ -48,7 +50,7 @@ const fn word<T: Choice>(name: &'static str, default: &'static str, meaning: &'s
 }
 
 /// The tables of a file, with the keys of each: every table but `[upstreams.NAME]` by its own name.
-pub static TABLES: [(&str, Known); 9] = [
+pub static TABLES: [(&str, Known); 10] = [
     ("", [&ROOT, &[]]),
     ("server", [&SERVER, &[]]),
     ("admin", [&ADMIN, &[]]),
@@ -58,10 +60,11 @@ pub static TABLES: [(&str, Known); 9] = [
     ("routes", [&ROUTE, &POLICY]),
     ("policy.previous", [&PREVIOUS, &[]]),
     ("log", [&LOG, &[]]),
+    ("traces", [&TRACES, &[]]),
 ];
 
 /// The tables at the top of a file.
-pub static ROOT: [Key; 7] = [
+pub static ROOT: [Key; 8] = [
     key("server", Shape::Table, "", "The listener for callers."),
     key("admin", Shape::Table, "", "The listener for operators: health, metrics, key operations."),
     key("store", Shape::Table, "", "Where records live."),
@@ -69,6 +72,7 @@ pub static ROOT: [Key; 7] = [
     key("policy", Shape::Table, "", "The defaults of every route."),
     key("routes", Shape::Tables, "", "The protected paths. The most specific one wins, whatever the order."),
     key("log", Shape::Table, "", "What is logged and how."),
+    key("traces", Shape::Table, "", "Which requests are recorded as traces, and who gets them."),
 ];
 
 /// `[store]`
@@ -335,7 +339,8 @@ pub static LOG: [Key; 2] = [
         "level",
         Shape::Text("a level such as \"info\" or a filter such as \"info,onceway=debug\""),
         "\"info\"",
-        "Which events are logged: error, warn, info, debug, trace, off, or a tracing filter.",
+        "Which events are logged: error, warn, info, debug, trace, off, or a tracing filter. Those of libraries are \
+         logged from info up.",
     ),
 ];
 

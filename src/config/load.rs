@@ -12,7 +12,8 @@ use super::place::Places;
 use super::problem::{ConfigProblems, Problem, Unfit, Wrong, quoted};
 use super::section::Findings;
 use super::{
-    Admin, Config, Log, PathCase, Route, Server, Store, StoreUrl, Upstream, address, defaults, resolve,
+    Admin, Config, Log, PathCase, Route, Server, Store, StoreUrl, Traces, Upstream, address, defaults,
+    resolve,
 };
 
 /// Largest configuration file that is read.
@@ -129,5 +130,6 @@ pub fn for_upstream(
             policy: Policy { methods: vec!["POST".to_owned(), "PATCH".to_owned()], ..Policy::default() },
         }],
         log: Log::default(),
+        traces: Traces::default(),
     })
 }

@@ -29,6 +29,7 @@ mod section;
 mod server;
 mod shape;
 mod terms;
+mod traces;
 mod units;
 mod upstream;
 
@@ -41,6 +42,7 @@ pub use problem::{ConfigProblems, Problem, Unfit, Wrong};
 pub use record_keys::EncryptionKey;
 pub use server::{CallersCertificate, Forwarded, ForwardedFields, Server, ServerTls};
 pub use terms::log_level as parse_log_level;
+pub use traces::Traces;
 pub use units::{parse_duration, show_duration, show_size};
 pub use upstream::{Admission, Health, Protocol, Upstream};
 
@@ -67,6 +69,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The log.
     pub log: Log,
+    /// The traces.
+    pub traces: Traces,
 }
 
 /// The listener for operators.

@@ -10,6 +10,7 @@ use super::place::Place;
 use super::record_keys::{self, RecordKeys};
 use super::section::{Findings, Section};
 use super::server::server;
+use super::traces::traces;
 use super::upstream::upstreams;
 use super::{Backup, Config, Log, Store, defaults, routes, secrets, terms};
 
@@ -25,12 +26,14 @@ pub(super) fn config<'t>(find: &mut Findings<'_>, document: &'t DeTable<'t>) -> 
     let admin = admin(find, section.as_ref(), &store.url);
     let section = table(find, &root, "log", [&keys::LOG, &[]]);
     let log = log(find, section.as_ref());
+    let section = table(find, &root, "traces", [&keys::TRACES, &[]]);
+    let traces = traces(find, section.as_ref());
     let upstreams = upstreams(find, &root);
     let policy = table(find, &root, "policy", [&keys::POLICY, &[]]);
     let routes = routes::routes(find, &root, policy.as_ref(), &upstreams, asks_callers);
     let default_upstream = upstreams.iter().position(|known| known.name == defaults::DEFAULT_UPSTREAM);
     let upstreams: Option<Vec<_>> = upstreams.into_iter().map(|known| known.upstream).collect();
-    Some(Config { server, admin, store, upstreams: upstreams?, default_upstream, routes, log })
+    Some(Config { server, admin, store, upstreams: upstreams?, default_upstream, routes, log, traces })
 }
 
 fn table<'t>(find: &mut Findings<'_>, root: &Section<'t>, name: &str, known: Known) -> Option<Section<'t>> {

@@ -134,6 +134,16 @@ pub(super) fn problem_base(text: &str) -> Result<String, Unfit> {
     }
 }
 
+/// Reads what this gateway is called in traces.
+pub(super) fn service_name(text: &str) -> Result<String, Unfit> {
+    let is_name = (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Unfit::expected("1 to 128 visible ASCII characters such as \"onceway\"")
+    }
+}
+
 /// Reads which events are logged.
 pub fn log_level(text: &str) -> Result<String, Unfit> {
     const WANTED: &str =

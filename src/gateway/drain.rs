@@ -57,6 +57,9 @@ impl Running {
         if timeout_at(deadline.max(Instant::now() + FLUSH_MAX), self.ledger.commits_done()).await.is_err() {
             tracing::warn!("some outcomes could not be stored; they read as unknown");
         }
+        if let Some(collector) = self.collector {
+            collector.finish().await;
+        }
         self.ledger.stop();
         if let Err(error) = self.ledger.end_session().await {
             let error: &dyn std::error::Error = &error;

@@ -159,6 +159,7 @@ fn fixed_that_differ(old: &Config, new: &Config) -> Vec<&'static str> {
         ("store.compression", store.compression == *compression),
         ("store.backup_dir or store.backup_every", store.backup == *backup),
         ("log.format", old.log.format == new.log.format),
+        ("[traces]", old.traces == new.traces),
     ];
     keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
 }

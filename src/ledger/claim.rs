@@ -12,7 +12,7 @@ use super::attempts::Live;
 use super::{Ledger, Moment, Question, Terms, Unavailable};
 use crate::clock;
 use crate::protocol::machine::{self, Outcome, Transition};
-use crate::protocol::record::{Phase, Record, Seen, UnknownReason};
+use crate::protocol::record::{Attempt, Phase, Record, Seen, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::{StoreError, Swapped};
@@ -82,6 +82,11 @@ impl OneClaim {
     /// The key this claim is for.
     pub(super) fn key(&self) -> &StorageKey {
         &self.key
+    }
+
+    /// Which attempt it is.
+    pub(super) fn attempt(&self) -> Attempt {
+        self.record.version.attempt
     }
 
     /// Makes sure that the claim still stands, if this process may have been stopped since it was made.

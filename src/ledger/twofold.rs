@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::Unavailable;
 use super::claim::{LateOne, OneClaim, Settlement, Unprocessed};
-use crate::protocol::record::UnknownReason;
+use crate::protocol::record::{Attempt, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::StoreError;
@@ -48,6 +48,11 @@ impl Claim {
     /// The key this claim is for.
     pub fn key(&self) -> &StorageKey {
         self.own.key()
+    }
+
+    /// Which attempt it is.
+    pub fn attempt(&self) -> Attempt {
+        self.own.attempt()
     }
 
     /// Makes sure that the claim still stands, if this process may have been stopped since it was made.

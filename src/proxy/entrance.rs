@@ -16,6 +16,8 @@ use super::budget::Budget;
 use super::route::Router;
 use crate::config::{Route, Server};
 use crate::protocol::scope::HashKey;
+use crate::telemetry::access::Names;
+use crate::telemetry::trace::Tracer;
 
 /// What a configuration asks for. A reload makes another; a request keeps the one that it began with.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Settings {
     pub namespace: String,
     /// Keys storage keys and fingerprints.
     pub hash_key: HashKey,
+    /// Which of a caller's names for its request may be told.
+    pub names: Names,
 }
 
 /// What all workers share for as long as the gateway runs.
@@ -49,6 +53,8 @@ pub struct Shared {
     pub in_flight: Arc<Budget>,
     /// Bytes of bodies held whole.
     pub buffered: Arc<Budget>,
+    /// Where traces are recorded; `None`: nowhere.
+    pub tracer: Option<Arc<Tracer>>,
     /// Cancelled when the drain's time is up: forwards still under way become unknown outcomes.
     pub out_of_time: CancellationToken,
 }

@@ -5,11 +5,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use http::{Request, Response};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -18,24 +15,18 @@ use super::answer::{AnswerStream, Piece};
 use super::body::WholeBody;
 use super::budget::Share;
 use super::caller::Caller;
-use super::headers;
 use super::pass::{frame_anew, log_failure_of};
+use super::received::{Lost, Received, drained, how_it_fared, receive};
 use super::respond::{self, Rejection, Word};
 use super::stream::{FRAMES_WAITING_MAX, Patience, Stream};
-use super::trailers;
 use crate::clock;
 use crate::config::Route;
 use crate::ledger::{Claim, LateClaim, Settlement, Unprocessed};
-use crate::protocol::policy::{Policy, StatusMeaning};
+use crate::protocol::policy::StatusMeaning;
 use crate::protocol::record::UnknownReason;
-use crate::protocol::saved::{SavedHead, SavedResponse};
-use crate::telemetry::course::{Course, Spent};
-use crate::upstream::{
-    AnswerBody, AnswerBroken, Buffered, Progress, RequestBody, SendError, Trailers, Upstream,
-};
-
-/// Bodies shorter than this are copied out of the buffer they were read into.
-const COPIED_BELOW: usize = 64 * 1024;
+use crate::telemetry::course::{Course, Errand, Fared, Spent};
+use crate::telemetry::trace::Facts;
+use crate::upstream::{Buffered, Progress, RequestBody, SendError, Trailers, Upstream};
 
 /// How many times the budget for bodies answers may take: they have been executed, and are not to be lost.
 const EXCESS_MAX: usize = 2;
@@ -56,29 +47,6 @@ pub(super) struct Answer {
     /// Where the time went, as far as the caller waited.
     pub(super) spent: Spent,
     word: Word,
-}
-
-/// What came back from the upstream.
-enum Received {
-    /// An answer within bounds, whole.
-    Whole(SavedResponse, StatusMeaning),
-    /// An answer whose body is not kept; `prefix` was read while it still looked small.
-    Streaming {
-        head: SavedHead,
-        length: Option<HeaderValue>,
-        meaning: StatusMeaning,
-        prefix: Vec<Bytes>,
-        body: AnswerBody,
-        trailers: Trailers,
-    },
-    /// A change of protocol that nobody asked for.
-    Switched,
-}
-
-/// Why no whole answer came back.
-enum Lost {
-    Sending(SendError),
-    CutShort(AnswerBroken),
 }
 
 impl Answer {
@@ -114,15 +82,20 @@ impl Forward {
             tracing::warn!(%error, request_id = self.request_id, "the claim lapsed before it was used");
             return leave_off(claim, Rejection::StoreUnavailable, course, tell).await;
         }
-        let began = clock::monotonic();
+        let leg = course.leg();
+        let attempt = claim.attempt();
+        let tell_attempt = |facts: &mut Facts| facts.id("onceway.attempt", attempt.0);
         let progress = Progress::licensed_by(Box::new(claim.licence()));
         // Given back when the outcome is settled and told.
         let mut room = self.proxy.shared.buffered.share();
-        let exchange = self.exchange(&progress, &mut room);
+        let mut request = self.request_to_upstream();
+        course.mark(&leg, request.headers_mut());
+        let exchange = self.exchange(request, &progress, &mut room);
         tokio::pin!(exchange);
         let lost_to = tokio::select! {
             received = &mut exchange => {
-                course.asked_upstream(began, progress.queued());
+                let fared = how_it_fared(&received);
+                course.forwarded(&leg, progress.queued(), self.upstream.name(), fared, tell_attempt);
                 return match received {
                     Ok(received) => self.settle(claim, received, course, tell).await,
                     Err(lost) => self.settle_lost(claim, lost, course, tell).await,
@@ -133,16 +106,17 @@ impl Forward {
         };
         // What has not been sent by now never will be, whatever is told next.
         progress.give_up();
-        course.asked_upstream(began, progress.queued());
+        let fared = Fared::Failed(lost_to.as_str());
+        course.forwarded(&leg, progress.queued(), self.upstream.name(), fared, tell_attempt);
         let began = clock::monotonic();
         let (_, late) = claim.unknown(lost_to).await;
-        course.asked_store(began);
+        course.asked_store(Errand::Settle, began, Word::Unknown.as_str());
         drop(tell.send(Answer::rejected(Rejection::AnswerLost(lost_to)).by(&course)));
         if lost_to == UnknownReason::ResponseTimeout {
             let until = Instant::now() + self.route.policy.late_answer_window;
             tokio::select! {
                 received = &mut exchange => match received {
-                    Ok(received) => self.settle_late(late, received, until).await,
+                    Ok(received) => self.settle_late(late, received, course, until).await,
                     Err(Lost::Sending(SendError::NotSent(..))) => {
                         late.release(Unprocessed::NeverSent).await;
                     }
@@ -155,9 +129,13 @@ impl Forward {
     }
 
     /// One exchange with the upstream, up to the point where its outcome is known or its body streams.
-    async fn exchange(&self, progress: &Progress, room: &mut Share) -> Result<Received, Lost> {
-        let response =
-            self.upstream.send(self.request_to_upstream(), progress).await.map_err(Lost::Sending)?;
+    async fn exchange(
+        &self,
+        request: Request<RequestBody>,
+        progress: &Progress,
+        room: &mut Share,
+    ) -> Result<Received, Lost> {
+        let response = self.upstream.send(request, progress).await.map_err(Lost::Sending)?;
         let bytes_max = self.proxy.settings.server.buffered_bytes_max.saturating_mul(EXCESS_MAX);
         receive(response, &self.route.policy, room, bytes_max).await
     }
@@ -204,23 +182,30 @@ impl Forward {
                 } else {
                     let word = settle_at_head(claim, head.status, meaning).await;
                     word.mark(&mut response);
-                    course.asked_store(began);
+                    course.asked_store(Errand::Settle, began, word.as_str());
                     drop(tell.send(Answer::first(response, word).by(&course)));
                     None
                 };
-                return self.stream(claim, frames, trailers).carry(head, prefix, body).await;
+                return self.stream(claim, frames, trailers, course).carry(head, prefix, body).await;
             }
             Received::Switched => {
                 let (_, _) = claim.unknown(UnknownReason::ProtocolSwitched).await;
                 Answer::rejected(Rejection::AnswerLost(UnknownReason::ProtocolSwitched))
             }
         };
-        course.asked_store(began);
+        course.asked_store(Errand::Settle, began, answer.word.as_str());
         drop(tell.send(answer.by(&course)));
     }
 
-    fn stream(&self, claim: Option<Claim>, caller: mpsc::Sender<Piece>, trailers: Trailers) -> Stream {
+    fn stream(
+        &self,
+        claim: Option<Claim>,
+        caller: mpsc::Sender<Piece>,
+        trailers: Trailers,
+        course: Course,
+    ) -> Stream {
         Stream {
+            course,
             caller: Some(caller),
             claim,
             trailers,
@@ -254,11 +239,12 @@ impl Forward {
                 Rejection::AnswerLost(UnknownReason::AnswerCutShort)
             }
         };
-        course.asked_store(began);
+        course.asked_store(Errand::Settle, began, rejection.word().as_str());
         drop(tell.send(Answer::rejected(rejection).by(&course)));
     }
 
-    async fn settle_late(&self, late: LateClaim, received: Received, until: Instant) {
+    async fn settle_late(&self, late: LateClaim, received: Received, mut course: Course, until: Instant) {
+        let began = clock::monotonic();
         let settlement = match received {
             Received::Whole(saved, StatusMeaning::Answer) => late.complete(saved).await,
             Received::Whole(saved, StatusMeaning::NotProcessed) => {
@@ -277,6 +263,7 @@ impl Forward {
                 return;
             }
         };
+        course.asked_store(Errand::Settle, began, "late");
         tracing::info!(request_id = self.request_id, ?settlement, "the answer came late");
     }
 }
@@ -285,7 +272,7 @@ impl Forward {
 async fn leave_off(claim: Claim, rejection: Rejection, mut course: Course, tell: oneshot::Sender<Answer>) {
     let began = clock::monotonic();
     claim.release(Unprocessed::NeverSent).await;
-    course.asked_store(began);
+    course.asked_store(Errand::Settle, began, Word::Released.as_str());
     drop(tell.send(Answer::rejected(rejection).by(&course)));
 }
 
@@ -299,84 +286,6 @@ async fn settle_at_head(claim: Claim, status: u16, meaning: StatusMeaning) -> Wo
             let (_, _) = claim.unknown(UnknownReason::ServerError).await;
             Word::Unknown
         }
-    }
-}
-
-/// Receives an answer: whole if it is within bounds, else up to the point where that is known.
-async fn receive(
-    response: Response<AnswerBody>,
-    policy: &Policy,
-    room: &mut Share,
-    bytes_max: usize,
-) -> Result<Received, Lost> {
-    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Received::Switched);
-    }
-    let has_retry_after = response.headers().contains_key(header::RETRY_AFTER);
-    let meaning = policy.meaning_of(response.status().as_u16(), has_retry_after);
-    let head = headers::saved_head(&response, clock::wall());
-    let streams = is_to_be_streamed(&response, policy.response_body_max);
-    let length = response.headers().get(header::CONTENT_LENGTH).cloned();
-    let rule = trailers::after(response.headers());
-    let mut body = response.into_body();
-    let (mut pieces, mut size, mut trailers) = (Vec::new(), 0_u64, HeaderMap::new());
-    if streams {
-        return Ok(Received::Streaming { head, length, meaning, prefix: pieces, body, trailers: rule });
-    }
-    while let Some(frame) = body.frame().await {
-        match frame.map_err(Lost::CutShort)?.into_data() {
-            Ok(data) => {
-                size = size.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
-                pieces.push(data);
-            }
-            Err(frame) => {
-                if let Ok(fields) = frame.into_trailers() {
-                    trailers = rule.of(&fields);
-                }
-            }
-        }
-        let bytes = usize::try_from(size).unwrap_or(usize::MAX);
-        if size > policy.response_body_max || room.grow_to(bytes, bytes_max).is_err() {
-            return Ok(Received::Streaming { head, length, meaning, prefix: pieces, body, trailers: rule });
-        }
-    }
-    let saved = SavedResponse { head, body: joined(pieces), trailers: headers::field_lines(&trailers) };
-    Ok(Received::Whole(saved, meaning))
-}
-
-/// Whether an answer goes through without being kept: declared too large, an event stream, or ended only by
-/// the end of its connection, which cannot be told from its being cut short (RFC 9112 §8).
-fn is_to_be_streamed(response: &Response<AnswerBody>, max: u64) -> bool {
-    let body = response.body();
-    if body.is_end_stream() {
-        return false;
-    }
-    let fields = response.headers();
-    let is_event_stream = fields
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
-    is_event_stream || body.is_close_delimited() || body.size_hint().lower() > max
-}
-
-/// Reads a body to its end; answers whether it came in time.
-async fn drained(mut body: AnswerBody, until: Instant) -> bool {
-    let reading = async {
-        while let Some(frame) = body.frame().await {
-            if frame.is_err() {
-                return false;
-            }
-        }
-        true
-    };
-    tokio::time::timeout_at(until, reading).await.unwrap_or(false)
-}
-
-/// The pieces as one. Small ones are copied: a piece is a slice of a read buffer many times its size, which a
-/// record kept for a day would hold on to.
-fn joined(mut pieces: Vec<Bytes>) -> Bytes {
-    match pieces.as_slice() {
-        [large] if large.len() >= COPIED_BELOW => pieces.remove(0),
-        _ => pieces.concat().into(),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::protocol::policy::{InFlightMode, Mode, OnStoreError, Policy};
 use crate::protocol::record::Settled;
 use crate::protocol::saved::SavedResponse;
 use crate::telemetry::access::AccessLine;
-use crate::telemetry::course::{Course, Spent};
+use crate::telemetry::course::{Course, Errand, Spent};
 use crate::upstream::{Buffered, RequestBody, Timeouts, Upstream};
 
 /// What became of one question to the ledger, and where the time went.
@@ -191,7 +191,7 @@ impl Proxy {
                 Asking::InFlight => {
                     let began = clock::monotonic();
                     let waited = self.ledger.wait(&question, wait_until).await;
-                    line.course.waited(began);
+                    line.course.waited(began, how_it_ended(&waited));
                     match waited {
                         Ok(Waited::Settled) => {}
                         Ok(Waited::TimedOut) => return Err(Rejection::InFlight),
@@ -227,9 +227,11 @@ impl Proxy {
         caller: &Arc<Caller>,
         line: &AccessLine,
     ) -> Timed {
-        let nothing = Spent::default();
+        let (nothing, began) = (Spent::default(), clock::monotonic());
         if let Some(known) = self.ledger.recall(question) {
-            return (told(known, &route.policy), nothing);
+            let asking = told(known, &route.policy);
+            line.course.recalled(began);
+            return (asking, nothing);
         }
         let (tell, answered) = oneshot::channel();
         let forward = Forward {
@@ -249,7 +251,7 @@ impl Proxy {
         self.shared.exchanges.spawn(Box::pin(async move {
             let began = clock::monotonic();
             let opened = ledger.open(&question).await;
-            course.asked_store(began);
+            course.asked_store(Errand::Claim, began, what_was_found(&opened));
             decide(opened, forward, course, tell).await;
         }));
         // The task is gone without an answer only if it panicked; what it claimed reads as unknown.
@@ -339,6 +341,29 @@ async fn execute(claim: Claim, forward: Forward, course: Course, tell: oneshot::
         }
     };
     tokio::join!(forward.execute(claim, course, tell_answer), pass_on);
+}
+
+fn what_was_found(opened: &Result<Opened, Unavailable>) -> &'static str {
+    match opened {
+        Ok(Opened::Execute(_)) => "claimed",
+        Ok(Opened::Known(known)) => match known {
+            Known::Replay(..) => Word::Replayed.as_str(),
+            Known::Unstored(..) => Word::Unstored.as_str(),
+            Known::BodyNotKept(_) => Word::BodyNotKept.as_str(),
+            Known::Mismatch => Word::Mismatch.as_str(),
+            Known::InFlight => Word::InFlight.as_str(),
+            Known::Unknown(_) => Word::Unknown.as_str(),
+        },
+        Err(_) => "unavailable",
+    }
+}
+
+fn how_it_ended(waited: &Result<Waited, Unavailable>) -> &'static str {
+    match waited {
+        Ok(Waited::Settled) => "settled",
+        Ok(Waited::TimedOut) => "timed-out",
+        Err(_) => "unavailable",
+    }
 }
 
 fn log_unavailable(error: &Unavailable) {

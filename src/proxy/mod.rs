@@ -28,6 +28,7 @@ mod pass;
 mod patience;
 mod patterns;
 mod readings;
+mod received;
 mod respond;
 mod route;
 mod stream;
@@ -123,7 +124,8 @@ impl Proxy {
         doubt: Option<Doubt>,
     ) -> Response<AnswerStream> {
         let exchange = self.shared.exchanges.token();
-        let mut line = AccessLine::begin(&request, caller.address);
+        let mut line =
+            AccessLine::begin(&request, caller.address, self.settings.names, self.shared.tracer.as_ref());
         let takes_trailers = trailers::are_taken_by(request.headers(), request.version());
         let aside = request.extensions().get::<Aside>().cloned();
         if let Some(aside) = &aside {
@@ -234,8 +236,10 @@ impl Proxy {
             Routed::Ambiguous => return Err(Rejection::PathAmbiguous),
             Routed::None => (None, self.settings.default_upstream),
             Routed::Route(index) => {
-                line.routed(index);
                 let route = routes.get(index);
+                if let Some(route) = route {
+                    line.routed(index, route);
+                }
                 (route, route.map(|route| route.upstream))
             }
         };

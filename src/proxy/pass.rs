@@ -18,8 +18,9 @@ use super::pace::{Fault, Paced};
 use super::respond::Rejection;
 use super::upgrade::{self, Agreed, Offer, Unasked};
 use super::{Proxy, Word, headers, trailers};
-use crate::clock;
+use crate::protocol::record::UnknownReason;
 use crate::telemetry::access::AccessLine;
+use crate::telemetry::course::Fared;
 use crate::upstream::{AnswerBody, Broken, Buffered, NotSent, Progress, RequestBody, SendError, Upstream};
 
 impl Proxy {
@@ -99,19 +100,22 @@ impl Proxy {
     async fn pass_on(
         &self,
         upstream: &Upstream,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerBody>, Rejection> {
-        let (began, progress) = (clock::monotonic(), Progress::default());
+        let (leg, progress) = (line.course.leg(), Progress::default());
+        line.course.mark(&leg, request.headers_mut());
         let fault = request.extensions().get::<Fault>().cloned().unwrap_or_default();
         let sent = tokio::select! {
             sent = upstream.send(request, &progress) => sent,
             () = progress.stalled_for(upstream.timeouts().response) => {
-                line.course.asked_upstream(began, progress.queued());
+                let fared = Fared::Failed(UnknownReason::ResponseTimeout.as_str());
+                line.course.forwarded(&leg, progress.queued(), upstream.name(), fared, |_| {});
                 return Err(Rejection::PassTimedOut);
             }
         };
-        line.course.asked_upstream(began, progress.queued());
+        let fared = fared(&sent);
+        line.course.forwarded(&leg, progress.queued(), upstream.name(), fared, |_| {});
         match sent {
             Ok(response) => Ok(response),
             Err(error) => {
@@ -127,6 +131,14 @@ impl Proxy {
                 Err(fault.found().unwrap_or(rejection))
             }
         }
+    }
+}
+
+/// How a request fared that was sent.
+pub(super) fn fared(sent: &Result<Response<AnswerBody>, SendError>) -> Fared {
+    match sent {
+        Ok(response) => Fared::Answered(response.status().as_u16()),
+        Err(error) => Fared::Failed(error.word()),
     }
 }
 

@@ -13,9 +13,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Piece;
+use crate::clock;
 use crate::ledger::Claim;
 use crate::protocol::record::UnknownReason;
 use crate::protocol::saved::SavedHead;
+use crate::telemetry::course::{Course, Errand};
 use crate::upstream::{AnswerBody, Trailers, with_trailers};
 
 /// Frames that may wait for a slow caller.
@@ -44,6 +46,7 @@ pub(super) struct Stream {
     /// Which trailers travel on.
     pub(super) trailers: Trailers,
     pub(super) out_of_time: CancellationToken,
+    pub(super) course: Course,
 }
 
 /// How a streamed answer ended.
@@ -59,12 +62,15 @@ impl Stream {
             self.deliver(Frame::data(data)).await;
         }
         let end = self.carry_rest(body).await;
+        let began = clock::monotonic();
         match (self.claim, &end) {
             (Some(claim), End::Clean) => {
                 claim.complete_without_body(head).await;
+                self.course.asked_store(Errand::Settle, began, "without-body");
             }
             (Some(claim), End::Broken(reason)) => {
                 let (_, _) = claim.unknown(*reason).await;
+                self.course.asked_store(Errand::Settle, began, reason.as_str());
             }
             (None, _) => {}
         }

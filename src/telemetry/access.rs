@@ -6,12 +6,17 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, StatusCode};
 
 use super::course::Course;
+use super::trace::context::{Told, TraceId};
+use super::trace::{Facts, Tracer};
 use crate::clock;
+use crate::config::Route;
+use crate::protocol::policy::{KeySource, Policy, ScopeSource};
 use crate::protocol::scope::StorageKey;
 
 /// Longest `X-Request-Id` of a caller that is taken over.
@@ -19,6 +24,16 @@ const REQUEST_ID_MAX: usize = 128;
 
 /// Longest path that is told whole.
 const PATH_BYTES_MAX: usize = 1024;
+
+/// Which of a caller's own names for its request may stand in a line: those that no route takes for a key or a
+/// credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Its `X-Request-Id`.
+    pub request_id: bool,
+    /// Its `traceparent`.
+    pub trace: bool,
+}
 
 /// The line of a request under way.
 #[derive(Debug)]
@@ -28,7 +43,8 @@ pub struct AccessLine {
     method: http::Method,
     path: String,
     request_id: String,
-    route: Option<usize>,
+    trace_id: Option<TraceId>,
+    route: Option<(usize, Arc<Route>)>,
     operation: Option<StorageKey>,
     word: Option<&'static str>,
     problem: Option<&'static str>,
@@ -38,21 +54,59 @@ pub struct AccessLine {
     is_written: bool,
 }
 
+impl Names {
+    /// Those that may stand in lines where these are the routes.
+    pub fn by(routes: &[Route]) -> Self {
+        let takes = |policy: &Policy, header: &str| {
+            let is_key = |source: &KeySource| match source {
+                KeySource::Header(name) => name == header,
+                KeySource::Json(_) => false,
+            };
+            let is_credential = |source: &ScopeSource| match source {
+                ScopeSource::Header(name) => name == header,
+                ScopeSource::ClientCertificate => false,
+            };
+            policy.key_from.iter().any(is_key) || policy.scope.iter().any(is_credential)
+        };
+        let may_stand = |header| {
+            routes.iter().all(|route| {
+                let previous = route.policy.previous.as_deref();
+                !takes(&route.policy, header) && previous.is_none_or(|previous| !takes(previous, header))
+            })
+        };
+        Self { request_id: may_stand("x-request-id"), trace: may_stand("traceparent") }
+    }
+}
+
 impl AccessLine {
-    /// Begins the line of a request.
-    pub fn begin<B>(request: &Request<B>, peer: SocketAddr) -> Self {
+    /// Begins the line of a request. `names`: whose names for it are taken over. `tracer`: where traces are recorded.
+    pub fn begin<B>(
+        request: &Request<B>,
+        peer: SocketAddr,
+        names: Names,
+        tracer: Option<&Arc<Tracer>>,
+    ) -> Self {
+        // One that is a key is neither told nor changed.
+        let told = if names.trace { Told::by(request.headers()) } else { Told::Unreadable };
+        let trace = tracer.and_then(|tracer| tracer.begin(told));
+        let trace_id = match (&trace, told) {
+            (Some(trace), _) => Some(trace.id()),
+            (None, Told::Context(context)) => Some(context.trace()),
+            (None, Told::Nothing | Told::Unreadable) => None,
+        };
         Self {
             began: clock::monotonic(),
             peer,
             method: request.method().clone(),
             path: shown_path(request.uri().path()).into_owned(),
-            request_id: request_id(request),
+            request_id: request_id(request, names),
+            trace_id,
             route: None,
             operation: None,
             word: None,
             problem: None,
             would_be: None,
-            course: Course::default(),
+            course: Course::traced(trace),
             is_written: false,
         }
     }
@@ -69,12 +123,12 @@ impl AccessLine {
 
     /// Index of the request's route.
     pub fn route(&self) -> Option<usize> {
-        self.route
+        self.route.as_ref().map(|(index, _)| *index)
     }
 
-    /// Notes the route.
-    pub fn routed(&mut self, route: usize) {
-        self.route = Some(route);
+    /// Notes the route, and its index.
+    pub fn routed(&mut self, index: usize, route: &Arc<Route>) {
+        self.route = Some((index, Arc::clone(route)));
     }
 
     /// Notes the record.
@@ -105,10 +159,14 @@ impl AccessLine {
     fn write(&mut self, status: Option<StatusCode>) {
         self.is_written = true;
         let spent = self.course.spent();
+        if let Some(trace) = self.course.trace() {
+            trace.answered(self.began, |facts| self.tell(facts, status));
+        }
         tracing::info!(
             target: "onceway::access",
             method = %self.method,
             path = self.path,
+            route = self.route.as_ref().map(|(_, route)| route.path.as_str()),
             status = status.map(|status| status.as_u16()),
             idempotency = self.word,
             problem = self.problem,
@@ -121,10 +179,59 @@ impl AccessLine {
             wait_us = told(spent.wait),
             peer = %self.peer,
             request_id = self.request_id,
+            trace_id = self.trace_id.map(tracing::field::display),
             caller_left = status.is_none().then_some(true),
             "request"
         );
     }
+
+    /// What is told of the span that stands for the request; answers its name, and whether it failed.
+    fn tell(&self, facts: &mut Facts, status: Option<StatusCode>) -> (String, bool) {
+        // Any word is a method, and names of spans are to be few.
+        let method = if is_common(&self.method) { self.method.as_str() } else { "HTTP" };
+        facts.text("http.request.method", method);
+        facts.text("url.path", self.path.as_str());
+        facts.text("client.address", self.peer.ip().to_string());
+        facts.text("onceway.request_id", self.request_id.as_str());
+        match status {
+            Some(status) => facts.count("http.response.status_code", status.as_u16()),
+            None => facts.is("onceway.caller_left"),
+        }
+        let words = [
+            ("onceway.idempotency", self.word),
+            ("onceway.problem", self.problem),
+            ("onceway.would_be", self.would_be),
+        ];
+        for (name, word) in words {
+            if let Some(word) = word {
+                facts.word(name, word);
+            }
+        }
+        if let Some(operation) = self.operation {
+            facts.text("onceway.operation", operation.to_string());
+        }
+        let name = match &self.route {
+            Some((_, route)) => {
+                facts.text("http.route", route.path.as_str());
+                format!("{method} {}", route.path)
+            }
+            None => method.to_owned(),
+        };
+        (name, status.is_some_and(|status| status.is_server_error()))
+    }
+}
+
+fn is_common(method: &http::Method) -> bool {
+    const COMMON: [http::Method; 7] = [
+        http::Method::GET,
+        http::Method::POST,
+        http::Method::PUT,
+        http::Method::PATCH,
+        http::Method::DELETE,
+        http::Method::HEAD,
+        http::Method::OPTIONS,
+    ];
+    COMMON.contains(method)
 }
 
 impl Drop for AccessLine {
@@ -135,10 +242,10 @@ impl Drop for AccessLine {
     }
 }
 
-fn request_id<B>(request: &Request<B>) -> String {
+fn request_id<B>(request: &Request<B>, names: Names) -> String {
     let given = request.headers().get("x-request-id").and_then(|value| value.to_str().ok());
     match given {
-        Some(id) if !id.is_empty() && id.len() <= REQUEST_ID_MAX => id.to_owned(),
+        Some(id) if names.request_id && !id.is_empty() && id.len() <= REQUEST_ID_MAX => id.to_owned(),
         Some(_) | None => uuid::Uuid::new_v4().to_string(),
     }
 }

@@ -6,7 +6,9 @@
 use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
@@ -59,7 +61,7 @@ pub fn start(config: &Log) -> Result<LogGuard, LogError> {
         .thread_name("onceway-log")
         .finish(io::stderr());
     let dropped = writer.error_counter();
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_ours_or_of_note));
     match config.format {
         LogFormat::Human => {
             registry.with(fmt::layer().with_writer(writer).with_ansi(false).with_target(false)).try_init()?;
@@ -93,6 +95,13 @@ pub fn set_level(level: &str) -> Result<(), LogError> {
 /// Lines that were dropped so far, because whoever reads standard error was too slow.
 pub fn lines_dropped() -> usize {
     LOG.get().map_or(0, |log| log.dropped.dropped_lines())
+}
+
+/// Libraries do not know what must not stand in this log. At debug, `tokio-postgres` tells the parameters of its
+/// statements, which are records with their bodies, and `h2` the targets that it refuses, with their queries. So what is
+/// not this gateway's own is written from info up, whatever the level.
+fn is_ours_or_of_note(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::INFO || metadata.target().starts_with(env!("CARGO_PKG_NAME"))
 }
 
 fn filter_of(level: &str) -> Result<EnvFilter, LogError> {

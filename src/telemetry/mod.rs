@@ -6,3 +6,4 @@ pub mod access;
 pub mod course;
 pub mod log;
 pub mod metrics;
+pub mod trace;

@@ -71,6 +71,26 @@ struct Located {
 }
 
 impl SendError {
+    /// The failure in a word, for people and for counting.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NotSent(cause, _) => match cause {
+                NotSent::Dns => "dns",
+                NotSent::Connect => "connect",
+                NotSent::ConnectTimeout => "connect-timeout",
+                NotSent::Tls => "tls",
+                NotSent::ConnectionDead => "connection-dead",
+                NotSent::Refused => "refused",
+                NotSent::Overloaded => "overloaded",
+            },
+            Self::Unknown(broken, _) => match broken {
+                Broken::ConnectionLost => "connection-lost",
+                Broken::Malformed => "malformed-answer",
+                Broken::CallersBody => "callers-body",
+            },
+        }
+    }
+
     /// The same, with the server named among its causes.
     pub(super) fn at(self, upstream: &str, server: &str) -> Self {
         let located = |source| {

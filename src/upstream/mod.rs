@@ -107,6 +107,11 @@ impl Upstream {
         })
     }
 
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.fleet.config().name
+    }
+
     /// How long it is waited for.
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts

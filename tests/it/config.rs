@@ -79,6 +79,7 @@ fn the_complete_example_shows_the_defaults() {
     assert_eq!(format!("{:?}", example.store), format!("{:?}", bare.store));
     assert_eq!(example.upstreams, bare.upstreams);
     assert_eq!(example.log, bare.log);
+    assert_eq!(example.traces, bare.traces);
     assert_eq!(example.routes[2].policy, Policy::default());
     assert_eq!(example.routes[0].policy, Policy { key: KeyMode::Required, ..Policy::default() });
 }
@@ -221,8 +222,8 @@ fn an_unknown_key_is_answered_with_the_nearest_or_with_all() {
     );
     assert_eq!(
         problem("[logging]\nlevel = \"info\"\n"),
-        "onceway.toml:3:2  logging: found an unknown key, expected server, admin, store, upstreams, policy, routes \
-         or log"
+        "onceway.toml:3:2  logging: found an unknown key, expected server, admin, store, upstreams, policy, routes, \
+         log or traces"
     );
 }
 

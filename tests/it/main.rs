@@ -44,6 +44,7 @@ mod servers;
 #[path = "../smuggling/mod.rs"]
 mod smuggling;
 mod spellings;
+mod telemetry;
 mod twofold;
 mod upstream;
 mod upstreams;

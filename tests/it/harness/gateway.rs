@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -153,8 +154,8 @@ impl GatewayPlan {
     /// Starts it and waits until it listens, whether or not its store is there.
     pub(crate) fn launch(&self) -> Gateway {
         let mut gateway = self.spawn();
-        gateway.listen = gateway.told_address(" listen=");
-        gateway.admin = gateway.told_address(" admin=");
+        gateway.listen = gateway.told_address("listen");
+        gateway.admin = gateway.told_address("admin");
         gateway
     }
 
@@ -197,8 +198,8 @@ impl GatewayPlan {
             }
         }
         let mut gateway = running(command, dir);
-        gateway.listen = gateway.told_address(" listen=");
-        gateway.admin = gateway.told_address(" admin=");
+        gateway.listen = gateway.told_address("listen");
+        gateway.admin = gateway.told_address("admin");
         gateway
     }
 
@@ -209,7 +210,7 @@ impl GatewayPlan {
         let mut command = Command::new(env!("CARGO_BIN_EXE_onceway"));
         command.args(arguments).stdin(Stdio::null());
         let mut gateway = running(command, TempDir::new().unwrap());
-        gateway.listen = gateway.told_address(" listen=");
+        gateway.listen = gateway.told_address("listen");
         gateway
     }
 
@@ -303,6 +304,11 @@ impl Gateway {
         self.log.lock().unwrap().clone()
     }
 
+    /// Everything in the directory in which it runs, and below it: its embedded store's files, say.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        files_below(self.dir.path())
+    }
+
     /// Sends a signal, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
@@ -360,12 +366,28 @@ impl Gateway {
             }
             let log = self.log();
             let line = log.lines().find(|line| line.contains("onceway is up"));
-            told = line
-                .and_then(|line| line.split(name).nth(1)?.split(' ').next()?.trim_matches('"').parse().ok());
+            told = line.and_then(|line| {
+                let after = line.split(&format!(" {name}=")).nth(1);
+                let after = after.or_else(|| line.split(&format!("\"{name}\":")).nth(1))?;
+                after.trim_start_matches('"').split([' ', '"']).next()?.parse().ok()
+            });
             told.is_some()
         });
         told.unwrap()
     }
+}
+
+fn files_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| {
+            if path.is_dir() {
+                files_below(&path)
+            } else {
+                vec![(path.clone(), std::fs::read(&path).unwrap())]
+            }
+        })
+        .collect()
 }
 
 impl Drop for Gateway {
