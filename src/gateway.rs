@@ -13,6 +13,7 @@ mod collector;
 mod collector;
 mod continuity;
 mod drain;
+mod observe;
 pub mod online;
 mod operators;
 mod reload;
@@ -28,11 +29,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::CannotAudit;
 use crate::clock;
-use crate::config::{Config, risks};
+use crate::config::{self, Config, risks};
 use crate::ledger::{self, Ledger};
 use crate::protocol::policy::KeyMode;
 use crate::protocol::scope::HashKey;
@@ -68,6 +70,9 @@ pub struct Running {
     chores: TaskTracker,
     workers: Vec<Worker>,
     upstreams: Upstreams,
+    /// The same, for those who only look.
+    shown_upstreams: Arc<ArcSwap<Upstreams>>,
+    metrics: Arc<Metrics>,
     /// Since when keys and fingerprints are made as they are now.
     derives_since: Instant,
 }
@@ -152,20 +157,20 @@ pub async fn start(config: Config) -> Result<Running, GatewayError> {
 
 /// Starts a gateway on sockets that listen already, where there are any.
 async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayError> {
-    let config = Arc::new(config);
+    let (config, metrics) = (Arc::new(config), Arc::<Metrics>::default());
     server::raise_descriptors(config.server.connections_max);
-    let reception = Arc::new(Reception::of(&config.server)?);
+    let reception = Arc::new(Reception::of(&config.server, Arc::clone(&metrics))?);
     let listener = match sockets.server {
         Some(listener) => listener,
         None => bind(config.server.listen)?,
     };
-    let admin = Operators::serve(&config, sockets.admin, &Arc::new(Metrics::new()))?;
-    let upstreams = Upstreams::of(&config, &Upstreams::default())?;
+    let admin = Operators::serve(&config, sockets.admin, &metrics)?;
+    let upstreams = Upstreams::of(&config, &Upstreams::default(), &metrics)?;
     upstreams.connect()?;
     let backing = Backing::open(&config.store).await?;
     let store = backing.handle()?;
-    let session = ledger::fresh_session();
-    let ledger = Ledger::new(Arc::clone(&store), session, backing::ledger_settings(&config.store));
+    let (session, terms) = (ledger::fresh_session(), backing::ledger_settings(&config.store));
+    let ledger = Ledger::counted_by(Arc::clone(&metrics), Arc::clone(&store), session, terms);
     let inspect = move || {
         let store = Arc::clone(&store);
         async move { store.inspect().await }
@@ -174,12 +179,12 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
     let chores = TaskTracker::new();
     let collector = Collector::of(&config.traces, session, &chores)?;
     let tracer = collector.as_ref().map(Collector::tracer);
-    let shared = Arc::new(Shared { tracer, ..Shared::default() });
+    let shared = Arc::new(Shared { tracer, metrics: Arc::clone(&metrics), ..Shared::default() });
     let mut running = Running {
         listen: listener.local_addr().map_err(|error| GatewayError::Listen(config.server.listen, error))?,
         admin,
         config: Arc::clone(&config),
-        settings: Arc::new(settings(&config)),
+        settings: Arc::new(settings(&config, &metrics)),
         reception,
         shared,
         ledger: ledger.clone(),
@@ -188,6 +193,8 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         chores,
         workers: Vec::new(),
         upstreams: Upstreams::default(),
+        shown_upstreams: Arc::default(),
+        metrics,
         derives_since: clock::monotonic(),
     };
     running.chores.spawn({
@@ -212,6 +219,7 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         async move { stopping.run_until_cancelled(backing.keep_backups(&config.store)).await }
     });
     running.attend(&upstreams);
+    running.let_metrics_observe();
     for number in 0..config.server.threads {
         running.workers.push(worker::spawn(number, &running, &listener, &backing, &upstreams)?);
     }
@@ -240,6 +248,13 @@ impl Running {
             self.chores.spawn(async move { stopping.run_until_cancelled(fleet.attend()).await });
         }
         self.upstreams = upstreams.clone();
+        self.shown_upstreams.store(Arc::new(upstreams.clone()));
+    }
+
+    fn let_metrics_observe(&self) {
+        let (shared, reception) = (Arc::clone(&self.shared), Arc::clone(&self.reception));
+        let upstreams = Arc::clone(&self.shown_upstreams);
+        self.metrics.observe_by(observe::observe(shared, self.ledger.clone(), reception, upstreams));
     }
 
     /// Says what is protected, where, and on which store.
@@ -275,9 +290,10 @@ struct Upstreams {
 
 impl Upstreams {
     /// Reads the certificates once. What is known of an upstream that is among `held`, and is as it was, stays known.
-    fn of(config: &Config, held: &Self) -> Result<Self, BadTrust> {
+    fn of(config: &Config, held: &Self, metrics: &Metrics) -> Result<Self, BadTrust> {
         let kept = |config| held.fleets.iter().find(|fleet| fleet.config() == config).map(Arc::clone);
-        let fleet = |config| kept(config).map_or_else(|| Fleet::of(config), Ok);
+        let made = |config: &config::Upstream| Fleet::counted_by(metrics.of_upstream(&config.name), config);
+        let fleet = |config| kept(config).map_or_else(|| made(config), Ok);
         Ok(Self { fleets: config.upstreams.iter().map(fleet).collect::<Result<_, _>>()? })
     }
 
@@ -287,7 +303,7 @@ impl Upstreams {
     }
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, metrics: &Metrics) -> Settings {
     Settings {
         server: config.server.clone(),
         routes: config.routes.iter().cloned().map(Arc::new).collect(),
@@ -296,6 +312,7 @@ fn settings(config: &Config) -> Settings {
         namespace: config.store.namespace.clone(),
         hash_key: HashKey::new(config.store.hash_key.as_ref().map(|secret| secret.reveal().as_bytes())),
         names: Names::by(&config.routes),
+        counts: Arc::new(metrics.of_routes(&config.routes)),
     }
 }
 

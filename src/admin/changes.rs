@@ -20,6 +20,7 @@ use super::{given, operations, shown, token};
 use crate::ledger::operations::{NotChanged, Resolution};
 use crate::protocol::record::Attempt;
 use crate::protocol::scope::StorageKey;
+use crate::telemetry::metrics::{ChangeOutcome, Metrics, OperatorAction};
 
 /// Bytes of a question at most: the largest body that is given as base64, and room for the rest.
 pub(super) const BODY_MAX: usize = 2 * 1024 * 1024;
@@ -30,15 +31,17 @@ const ANSWER_MAX: u64 = 1024 * 1024;
 /// The right to make one change, and the duty to put it down.
 pub(super) struct Licence {
     audit: Arc<Audit>,
+    metrics: Arc<Metrics>,
     who: Who,
     work: TaskTracker,
 }
 
-/// Asks for the token. `work`: what is waited for before the process ends.
+/// Asks for the token. `metrics`: where changes are counted. `work`: what is waited for before the process ends.
 ///
 /// To be asked for before anything of a body is read: nobody else gets to use that much memory.
 pub(super) fn licence(
     terms: &Terms,
+    metrics: &Arc<Metrics>,
     fields: &HeaderMap,
     who: &Who,
     work: &TaskTracker,
@@ -46,7 +49,7 @@ pub(super) fn licence(
     let token = terms.token.as_ref().ok_or(Problem::ChangesOff)?;
     token.is_shown_in(fields)?;
     let audit = terms.audit.clone().ok_or(Problem::AuditUnavailable)?;
-    Ok(Licence { audit, who: who.clone(), work: work.clone() })
+    Ok(Licence { audit, metrics: Arc::clone(metrics), who: who.clone(), work: work.clone() })
 }
 
 /// `POST /v1/operations/{ref}/resolve`
@@ -130,9 +133,25 @@ impl Licence {
     where
         F: Future<Output = Result<Answer, Problem>> + Send + 'static,
     {
+        let action = members.get("action").and_then(Value::as_str).and_then(OperatorAction::of);
         let told = Change::new(&self.who, members);
-        let task = self.work.spawn(Box::pin(made(self.audit, told, change)));
+        let metrics = self.metrics;
+        let task = self.work.spawn(Box::pin(async move {
+            let made = made(self.audit, told, change).await;
+            if let Some(action) = action {
+                metrics.changes.by_operator(action, outcome(&made));
+            }
+            made
+        }));
         task.await.unwrap_or(Err(Problem::Internal))
+    }
+}
+
+fn outcome(made: &Result<Answer, Problem>) -> ChangeOutcome {
+    match made {
+        Ok(_) => ChangeOutcome::Done,
+        Err(Problem::StoreUnavailable { may_be_made: true } | Problem::Internal) => ChangeOutcome::Unknown,
+        Err(_) => ChangeOutcome::Refused,
     }
 }
 

@@ -4,6 +4,7 @@
 //! that one needs, nor keep operators out: connections are few, those from elsewhere fewer, and each has deadlines.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -39,6 +40,10 @@ const CONNECTIONS_MAX: usize = 256;
 const FROM_ELSEWHERE_MAX: usize = 192;
 const FROM_ONE_PEER_MAX: usize = 64;
 
+/// How long, and for how many bytes, a connection is read that has had its last answer.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// How many there are.
 #[derive(Debug, Default)]
 struct Seats {
@@ -56,8 +61,10 @@ struct Seat {
 /// Serves the operators until told to stop; then finishes what is being answered and the changes that are being made.
 pub async fn serve(listener: TcpListener, desk: Desk, stop: CancellationToken) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let office = Arc::new(Office { desk, work: TaskTracker::new(), wrong_tokens: Alarm::default() });
+    let office = Arc::new(Office::of(desk));
     let (seats, connections) = (Seats::default(), TaskTracker::new());
+    let counted = Arc::clone(&seats.all);
+    office.desk.metrics.observe_operators_by(Box::new(move || counted.open()));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -133,11 +140,11 @@ where
     let service = service_fn(|request| {
         let (office, who, turn) = (&office, &who, &turn);
         turn.pass();
-        async move {
+        Box::pin(async move {
             let answer = road::take(office, who, request).await;
             turn.pass();
             Ok::<_, Infallible>(answer)
-        }
+        })
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -146,17 +153,32 @@ where
         .max_buf_size(HEAD_BYTES_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_headers(FIELDS_MAX);
-    let mut connection =
-        std::pin::pin!(http.serve_connection(TokioIo::new(Patient::new(stream, turn.clone())), service));
+    let mut connection = http.serve_connection(TokioIo::new(Patient::new(stream, turn.clone())), service);
     let served = tokio::select! {
-        served = connection.as_mut() => served,
+        served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
         () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            Pin::new(&mut connection).graceful_shutdown();
+            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(%error, peer = %who.peer, "an operator's connection broke off");
+    match served {
+        Ok(()) => close(connection.into_parts().io.into_inner(), &stop).await,
+        Err(error) => tracing::debug!(%error, peer = %who.peer, "an operator's connection broke off"),
+    }
+}
+
+/// Ends a connection so that its last answer arrives.
+///
+/// RFC 9112 §9.6: whoever was refused for want of a token may still be sending the body. To close now would be a reset,
+/// and that would take the answer away.
+async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin, stop: &CancellationToken) {
+    let rest = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    match stop.run_until_cancelled(tokio::time::timeout(LINGER, rest)).await {
+        Some(Ok(Err(error))) => tracing::trace!(%error, "an operator's connection did not end in order"),
+        Some(_) | None => {}
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, Request};
 use hyper::body::Incoming;
+use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
 use super::access::{self, Who};
@@ -21,7 +22,17 @@ pub(super) struct Office {
     /// Changes that are being made.
     pub(super) work: TaskTracker,
     /// Somebody tries tokens.
-    pub(super) wrong_tokens: Alarm,
+    wrong_tokens: Alarm,
+    /// One page of metrics at a time. To write one takes milliseconds, everybody may ask for it, and the store's
+    /// heartbeat goes by this runtime: whoever waits here lets that have its turn between two pages.
+    metrics: Mutex<()>,
+}
+
+impl Office {
+    pub(super) fn of(desk: Desk) -> Self {
+        let (work, wrong_tokens, metrics) = (TaskTracker::new(), Alarm::default(), Mutex::new(()));
+        Self { desk, work, wrong_tokens, metrics }
+    }
 }
 
 /// Answers a request.
@@ -55,12 +66,15 @@ async fn answer(
         return Err(Problem::MethodNotSupported(place.methods()));
     }
     let (desk, fields) = (&office.desk, &head.headers);
-    let licence = || changes::licence(terms, fields, who, &office.work);
+    let licence = || changes::licence(terms, &desk.metrics, fields, who, &office.work);
     let key = || operations::reference(named);
     match place {
         Place::Live => Ok(probes::live()),
         Place::Ready => Ok(probes::ready(desk)),
-        Place::Metrics => Ok(probes::metrics(desk, fields)),
+        Place::Metrics => {
+            let _turn = office.metrics.lock().await;
+            Ok(probes::metrics(desk, fields))
+        }
         Place::Console => Ok(answers::page(console::page())),
         Place::OpenApi => Ok(openapi::document()),
         Place::LogLevel if head.method == Method::PUT => {

@@ -21,24 +21,10 @@ use crate::config::{Config, Route};
 use crate::ledger::Ledger;
 use crate::protocol::policy::{KeyMode, Policy};
 use crate::protocol::record::UnixMillis;
-use crate::proxy::{self, KnownKey, Settings, Shared, Unlocated, Word};
+use crate::proxy::{self, KnownKey, Settings, Shared, Unlocated};
 use crate::server::{self, Acceptor, BadTls};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Fleet;
-
-/// What the gateway may have had to do with an answer.
-const WORDS: [Word; 10] = [
-    Word::None,
-    Word::Executed,
-    Word::Replayed,
-    Word::InFlight,
-    Word::Mismatch,
-    Word::Unknown,
-    Word::Released,
-    Word::Unstored,
-    Word::Unprotected,
-    Word::BodyNotKept,
-];
 
 #[derive(Debug)]
 pub(super) struct Operators {
@@ -52,6 +38,7 @@ pub(super) struct Operators {
 #[derive(Debug)]
 struct Facts {
     started_at: UnixMillis,
+    metrics: Arc<Metrics>,
     terms: ArcSwap<Terms>,
     /// There once the store is open.
     subject: OnceLock<Subject>,
@@ -89,6 +76,7 @@ impl Operators {
             address: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
             facts: Arc::new(Facts {
                 started_at: clock::unix_millis(),
+                metrics: Arc::clone(metrics),
                 terms: ArcSwap::from_pointee(terms),
                 subject: OnceLock::new(),
                 held: ArcSwapOption::empty(),
@@ -97,7 +85,7 @@ impl Operators {
             tasks: TaskTracker::new(),
         };
         if let Some(listener) = listener {
-            let (desk, stop) = (desk(&operators.facts, metrics), operators.stop.clone());
+            let (desk, stop) = (desk(&operators.facts), operators.stop.clone());
             operators.tasks.spawn(async move {
                 if let Err(error) = admin::serve(listener, desk, stop).await {
                     tracing::error!(%error, "the operators' listener failed");
@@ -140,7 +128,7 @@ pub(super) fn terms(config: &Config, audit: Option<Arc<Audit>>) -> Result<Terms,
     })
 }
 
-fn desk(facts: &Arc<Facts>, metrics: &Arc<Metrics>) -> Desk {
+fn desk(facts: &Arc<Facts>) -> Desk {
     let telling = || Arc::clone(facts);
     Desk {
         readiness: Box::new({
@@ -159,7 +147,7 @@ fn desk(facts: &Arc<Facts>, metrics: &Arc<Metrics>) -> Desk {
             let facts = telling();
             move || facts.status()
         }),
-        metrics: Arc::clone(metrics),
+        metrics: Arc::clone(&facts.metrics),
         derive: Box::new({
             let facts = telling();
             move |sought| facts.derive(sought)
@@ -193,7 +181,7 @@ impl Facts {
             started_at: self.started_at,
             readiness: self.readiness(),
             store: subject.map(store),
-            verdicts: WORDS.map(|word| (word.as_str(), 0)).to_vec(),
+            verdicts: self.metrics.verdicts(),
             claims_in_flight: subject.map_or(0, |subject| count(subject.ledger.claims_in_flight())),
             waiters: subject.map_or(0, |subject| count(subject.ledger.waiters())),
             requests_in_flight: subject.map_or(0, |subject| count(subject.shared.in_flight.used())),

@@ -60,6 +60,7 @@ impl Running {
                 false
             }
         };
+        self.metrics.changes.reloaded(is_done);
         let outcome =
             if is_done { "serving" } else { "serving by the old configuration: the new one was refused" };
         systemd::ready(outcome);
@@ -72,11 +73,11 @@ impl Running {
         // A file system may hang, many routes take their time, and the store's heartbeat goes by this runtime.
         let reading = tokio::task::spawn_blocking(move || read(&file, &old, stood));
         let (config, losses, audit) = reading.await.map_err(NotReloaded::Panicked)??;
-        let upstreams = Upstreams::of(&config, &self.upstreams)?;
+        let upstreams = Upstreams::of(&config, &self.upstreams, &self.metrics)?;
         upstreams.connect()?;
         let acceptor = Acceptor::of(&config.server)?;
         let terms = operators::terms(&config, audit).map_err(NotReloaded::OperatorsTls)?;
-        let settings = Arc::new(settings(&config));
+        let settings = Arc::new(settings(&config, &self.metrics));
         let config = Arc::new(config);
         let changes: Vec<_> =
             self.workers.iter().map(|worker| worker.change(&config, &settings, &upstreams)).collect();

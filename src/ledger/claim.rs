@@ -3,6 +3,7 @@
 //! Each way to settle consumes the claim. Dropping it unsettled leaves the tombstone, which reads as an
 //! unknown outcome: safe. Read `mod.rs` before, `twofold.rs` after.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -16,6 +17,7 @@ use crate::protocol::record::{Attempt, Phase, Record, Seen, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::{StoreError, Swapped};
+use crate::telemetry::metrics::{Call, Metrics};
 
 /// For how long a settlement that the store would not take is tried again in the background.
 pub const BACKGROUND_COMMIT_MAX: Duration = Duration::from_mins(10);
@@ -89,6 +91,11 @@ impl OneClaim {
         self.record.version.attempt
     }
 
+    /// Where it is counted what becomes of the claim.
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.ledger.shared.metrics)
+    }
+
     /// Makes sure that the claim still stands, if this process may have been stopped since it was made.
     ///
     /// Errors: it does not, or nobody can tell; nothing may be sent.
@@ -98,7 +105,7 @@ impl OneClaim {
             return Ok(());
         }
         let asked = Moment { at: clock::monotonic(), lapses: self.ledger.shared.sessions.lapses() };
-        match self.ledger.timed(self.ledger.store.fetch(&self.key)).await.map_err(Unavailable::Store)? {
+        match self.fetch().await.map_err(Unavailable::Store)? {
             Seen::Record(record) if record.version == self.record.version => {
                 self.asked = asked;
                 Ok(())
@@ -118,7 +125,7 @@ impl OneClaim {
     pub(super) async fn extend(&mut self) -> Result<(), StoreError> {
         let next = machine::extend(&self.record);
         let swap = self.ledger.store.swap(&self.key, self.record.version, &next, self.terms.claim_keep_for);
-        match self.ledger.timed(swap).await? {
+        match self.ledger.timed(Call::Swap, swap).await? {
             Swapped::Done => self.record = next,
             Swapped::Changed | Swapped::Absent => {}
         }
@@ -236,15 +243,17 @@ impl OneClaim {
 
     /// Writes the transition once. A write that was done before, though its answer was lost, counts.
     async fn commit(&self, transition: &Transition) -> Result<Settlement, StoreError> {
-        let mut seen = self.record.version;
+        let (ledger, mut seen) = (&self.ledger, self.record.version);
         // A second round only after an extension whose answer was lost and that was done all the same.
         for _ in 0..2 {
             let swapped = match transition {
                 Transition::Keep => return Ok(Settlement::Stored),
-                Transition::Remove => self.ledger.timed(self.ledger.store.remove(&self.key, seen)).await?,
+                Transition::Remove => {
+                    ledger.timed(Call::Remove, ledger.store.remove(&self.key, seen)).await?
+                }
                 Transition::Write { next, keep_for } => {
                     let next = Record { version: machine::version_after(seen), ..next.clone() };
-                    self.ledger.timed(self.ledger.store.swap(&self.key, seen, &next, *keep_for)).await?
+                    ledger.timed(Call::Swap, ledger.store.swap(&self.key, seen, &next, *keep_for)).await?
                 }
             };
             match (swapped, transition) {
@@ -253,7 +262,7 @@ impl OneClaim {
                     return self.restore(next, *keep_for).await;
                 }
                 (Swapped::Absent, Transition::Keep) => return Ok(Settlement::Superseded),
-                (Swapped::Changed, _) => match self.ledger.timed(self.ledger.store.fetch(&self.key)).await? {
+                (Swapped::Changed, _) => match self.fetch().await? {
                     Seen::Record(stands) if is_written(&stands, transition) => return Ok(Settlement::Stored),
                     Seen::Record(stands) if self.is_own_claim(&stands) => seen = stands.version,
                     Seen::Record(_) | Seen::Nothing | Seen::Unreadable => return Ok(Settlement::Superseded),
@@ -287,7 +296,8 @@ impl OneClaim {
             "nothing stands in the place of this attempt: the store forgot it, or an operator released it"
         );
         let restored = machine::restored(next);
-        let stands = self.ledger.timed(self.ledger.store.insert(&self.key, &restored, keep_for)).await?;
+        let insert = self.ledger.store.insert(&self.key, &restored, keep_for);
+        let stands = self.ledger.timed(Call::Insert, insert).await?;
         Ok(match stands {
             Seen::Nothing => Settlement::Stored,
             Seen::Record(stands) if *stands == restored => Settlement::Stored,
@@ -295,11 +305,15 @@ impl OneClaim {
         })
     }
 
+    async fn fetch(&self) -> Result<Seen, StoreError> {
+        self.ledger.timed(Call::Fetch, self.ledger.store.fetch(&self.key)).await
+    }
+
     /// What stands under the key, asked for as long as a settlement is tried.
     async fn fetch_until_told(&self) -> Option<Seen> {
         let give_up_at = clock::monotonic() + BACKGROUND_COMMIT_MAX;
         loop {
-            match self.ledger.timed(self.ledger.store.fetch(&self.key)).await {
+            match self.fetch().await {
                 Ok(seen) => return Some(seen),
                 Err(_) if clock::monotonic() >= give_up_at => return None,
                 Err(_) => tokio::time::sleep(COMMIT_PAUSE_MAX).await,

@@ -30,6 +30,7 @@ use crate::protocol::record::{Seen, Session, Settled, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::{Gate, Store, StoreError, Watch};
+use crate::telemetry::metrics::{Call, CallOutcome, Metrics};
 
 use answers::Answers;
 use attempts::Attempts;
@@ -67,6 +68,7 @@ struct Shared {
     /// Looks at sessions that may be dead; nobody waits for these.
     chores: TaskTracker,
     stopping: CancellationToken,
+    metrics: Arc<Metrics>,
 }
 
 /// What the ledger is told by the configuration.
@@ -179,8 +181,18 @@ impl Unavailable {
 }
 
 impl Ledger {
-    /// Makes the ledger of a process over its first store handle.
+    /// Makes the ledger of a process over its first store handle; nobody reads what it counts.
     pub fn new(store: Arc<dyn Store>, session: Session, settings: Settings) -> Self {
+        Self::counted_by(Arc::default(), store, session, settings)
+    }
+
+    /// Makes the ledger of a process over its first store handle.
+    pub fn counted_by(
+        metrics: Arc<Metrics>,
+        store: Arc<dyn Store>,
+        session: Session,
+        settings: Settings,
+    ) -> Self {
         let shared = Shared {
             settings,
             attempts: Attempts::default(),
@@ -191,6 +203,7 @@ impl Ledger {
             commits: TaskTracker::new(),
             chores: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            metrics,
         };
         Self { store, shared: Arc::new(shared) }
     }
@@ -217,7 +230,8 @@ impl Ledger {
     async fn wait_one(&self, question: &Question, deadline: Instant) -> Result<Waited, Unavailable> {
         let deadline = tokio::time::Instant::from_std(deadline);
         let waiter = self.shared.waiters.join(question.key);
-        let mut watch = self.timed(self.store.watch(&question.key)).await.unwrap_or_else(|_| Watch::never());
+        let mut watch =
+            self.timed(Call::Watch, self.store.watch(&question.key)).await.unwrap_or_else(|_| Watch::never());
         loop {
             let woken = waiter.woken();
             tokio::pin!(woken);
@@ -256,7 +270,7 @@ impl Ledger {
                 let ((), forgettings) = tokio::try_join!(self.store.ping(), self.store.forgettings())?;
                 Ok((gate, forgettings))
             };
-            match self.timed(renewal).await {
+            match self.timed(Call::Heartbeat, renewal).await {
                 Ok((gate, forgettings)) => {
                     if forgettings_seen.replace(forgettings) != Some(forgettings) {
                         self.shared.answers.let_go();
@@ -316,7 +330,9 @@ impl Ledger {
     /// Ends this process's session in order, so that others need not wait for it to lapse.
     pub async fn end_session(&self) -> Result<(), Unavailable> {
         self.shared.sessions.end();
-        self.timed(self.store.end_session(self.shared.sessions.own())).await.map_err(Unavailable::Store)
+        self.timed(Call::EndSession, self.store.end_session(self.shared.sessions.own()))
+            .await
+            .map_err(Unavailable::Store)
     }
 
     async fn is_in_flight(&self, question: &Question) -> Result<bool, Unavailable> {
@@ -324,16 +340,36 @@ impl Ledger {
             return Ok(false);
         }
         let as_of = self.shared.answers.as_of();
-        let seen = self.timed(self.store.fetch(&question.key)).await.map_err(Unavailable::Store)?;
+        let seen = self.asked(Call::Fetch, self.store.fetch(&question.key)).await?;
         if let Seen::Record(record) = &seen {
             self.shared.answers.remember(question.key, record, as_of);
         }
         Ok(matches!(self.judge(seen, question).await?, open::Judged::As(Verdict::InFlight(_), _)))
     }
 
-    async fn timed<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let limit = self.shared.settings.store_timeout;
-        tokio::time::timeout(limit, call).await.unwrap_or(Err(StoreError::TimedOut(limit)))
+    async fn asked<T>(
+        &self,
+        call: Call,
+        asking: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Unavailable> {
+        self.timed(call, asking).await.map_err(Unavailable::Store)
+    }
+
+    /// Asks the store, for so long and no longer, and counts how long it took.
+    async fn timed<T>(
+        &self,
+        call: Call,
+        asking: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let (limit, began) = (self.shared.settings.store_timeout, clock::monotonic());
+        let asked = tokio::time::timeout(limit, asking).await.unwrap_or(Err(StoreError::TimedOut(limit)));
+        let outcome = match &asked {
+            Ok(_) => CallOutcome::Ok,
+            Err(StoreError::TimedOut(_)) => CallOutcome::Timeout,
+            Err(_) => CallOutcome::Error,
+        };
+        self.shared.metrics.claims.called(call, outcome, clock::monotonic().duration_since(began));
+        asked
     }
 }
 

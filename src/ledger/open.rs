@@ -11,6 +11,7 @@ use crate::clock;
 use crate::protocol::machine::{self, Owner, Token, Verdict};
 use crate::protocol::record::{Attempt, Phase, Record, Seen};
 use crate::store::{StoreError, Swapped};
+use crate::telemetry::metrics::Call;
 
 /// How often the claim is tried again when the record changes between look and write. Each round means
 /// that another request made progress on the same key.
@@ -92,8 +93,9 @@ impl Ledger {
                 Judged::As(Verdict::Reclaim(over), owner) => {
                     let next = machine::reclaim(&over, token, &question.asked, owner);
                     let keep_for = question.terms.claim_keep_for;
-                    let swap =
-                        self.timed(self.store.swap(&question.key, over.version, &next, keep_for)).await;
+                    let swap = self
+                        .timed(Call::Swap, self.store.swap(&question.key, over.version, &next, keep_for))
+                        .await;
                     // Should the write land all the same: nothing was sent for it.
                     match swap.inspect_err(|_| live.abandon()).map_err(Unavailable::KeyStands)? {
                         Swapped::Done => return Ok(self.claimed(question, next, live, asked)),
@@ -140,7 +142,8 @@ impl Ledger {
     /// record in the store to which it has moved.
     async fn look_up(&self, question: &Question) -> Result<Known, Unavailable> {
         let as_of = self.shared.answers.as_of();
-        let seen = self.timed(self.store.fetch(&question.key)).await.map_err(Unavailable::KeyStands)?;
+        let seen =
+            self.timed(Call::Fetch, self.store.fetch(&question.key)).await.map_err(Unavailable::KeyStands)?;
         let Seen::Record(record) = seen else { return Err(Unavailable::Closed) };
         match record.phase {
             Phase::InFlight | Phase::Unknown { .. } => return Err(Unavailable::Closed),
@@ -159,7 +162,7 @@ impl Ledger {
     /// abandoned: it was never sent and never will be.
     async fn insert(&self, question: &Question, claim: &Record, live: &Live) -> Result<Seen, Unavailable> {
         let (keep_for, as_of) = (question.terms.claim_keep_for, self.shared.answers.as_of());
-        match self.timed(self.store.insert(&question.key, claim, keep_for)).await {
+        match self.timed(Call::Insert, self.store.insert(&question.key, claim, keep_for)).await {
             // A client library that sends a command again finds its own first write.
             Ok(Seen::Record(found)) if *found == *claim => Ok(Seen::Nothing),
             Ok(seen) => {
@@ -194,7 +197,11 @@ impl Ledger {
             // The owner may have settled just before it went: only a record that still stands after its
             // owner is known to be gone is an orphan.
             Owner::Gone => {
-                match self.timed(self.store.fetch(&question.key)).await.map_err(Unavailable::KeyStands)? {
+                match self
+                    .timed(Call::Fetch, self.store.fetch(&question.key))
+                    .await
+                    .map_err(Unavailable::KeyStands)?
+                {
                     Seen::Record(again) if again.version == record.version => {
                         Ok(judged(Seen::Record(again), Owner::Gone))
                     }
@@ -210,8 +217,10 @@ impl Ledger {
         if record.session == self.shared.sessions.own() {
             return Ok(self.shared.attempts.owner_of(attempt));
         }
-        let life =
-            self.timed(self.store.session_life(record.session)).await.map_err(Unavailable::KeyStands)?;
+        let life = self
+            .timed(Call::Session, self.store.session_life(record.session))
+            .await
+            .map_err(Unavailable::KeyStands)?;
         Ok(sessions::owner_by(self, record.session, life))
     }
 }

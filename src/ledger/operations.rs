@@ -14,6 +14,7 @@ use crate::protocol::outline::{Outline, Stage};
 use crate::protocol::record::{Attempt, Phase, Record, Seen, Session, UnknownReason};
 use crate::protocol::scope::StorageKey;
 use crate::store::{Cursor, Listed, StoreError, Swapped};
+use crate::telemetry::metrics::Call;
 
 pub use crate::protocol::machine::Resolution;
 
@@ -96,7 +97,7 @@ pub enum NotChanged {
     Unreadable,
     /// Nothing is known: the change may have been made.
     #[error("have the store make the change")]
-    Unavailable(#[source] Unavailable),
+    Unavailable(#[from] Unavailable),
 }
 
 impl State {
@@ -144,8 +145,7 @@ impl Ledger {
         let (mut operations, mut looked_through, mut next) = (Vec::new(), 0, after);
         let mut page = most.max(1);
         loop {
-            let listing =
-                self.timed(self.store.list(next.clone(), page)).await.map_err(Unavailable::Store)?;
+            let listing = self.asked(Call::List, self.store.list(next.clone(), page)).await?;
             let read = listing.records.len();
             let mut matching = Vec::new();
             for listed in listing.records {
@@ -175,7 +175,7 @@ impl Ledger {
     ///
     /// Errors: the store was out of reach.
     pub async fn look(&self, key: &StorageKey) -> Result<Option<Operation>, Unavailable> {
-        match self.timed(self.store.outline(key)).await.map_err(Unavailable::Store)? {
+        match self.asked(Call::Outline, self.store.outline(key)).await? {
             Some(listed) => self.operation(listed, &mut HashMap::new()).await.map(Some),
             None => Ok(None),
         }
@@ -201,7 +201,7 @@ impl Ledger {
         resolution: Resolution,
     ) -> Result<Option<Operation>, NotChanged> {
         for _ in 0..CHANGE_ROUNDS_MAX {
-            let record = match self.told(self.store.fetch(key)).await? {
+            let record = match self.asked(Call::Fetch, self.store.fetch(key)).await? {
                 Seen::Nothing => return self.absent(key).await,
                 Seen::Unreadable => return Err(NotChanged::Unreadable),
                 Seen::Record(record) => *record,
@@ -218,10 +218,11 @@ impl Ledger {
             let next = machine::resolve(&record, owner, resolution.clone(), clock::unix_millis())
                 .map_err(|hands_off| NotChanged::NotUnknown(not_unknown(hands_off, &record)))?;
             let swapped = match &next {
-                None => self.changed(key, self.store.remove(key, record.version)).await?,
+                None => self.changed(key, Call::Remove, self.store.remove(key, record.version)).await?,
                 Some(next) => {
                     let keep_for = kept_for(&next.phase);
-                    self.changed(key, self.store.swap(key, record.version, next, keep_for)).await?
+                    self.changed(key, Call::Swap, self.store.swap(key, record.version, next, keep_for))
+                        .await?
                 }
             };
             match (swapped, next) {
@@ -248,7 +249,7 @@ impl Ledger {
     pub async fn forget(&self, key: &StorageKey, expected: Option<Attempt>) -> Result<(), NotChanged> {
         for _ in 0..CHANGE_ROUNDS_MAX {
             // Without its answer: a body that cannot be fetched does not stand in the way.
-            let Some(stands) = self.told(self.store.outline(key)).await? else {
+            let Some(stands) = self.asked(Call::Outline, self.store.outline(key)).await? else {
                 return self.absent(key).await;
             };
             let outline = stands.outline.ok_or(NotChanged::Unreadable)?;
@@ -257,7 +258,7 @@ impl Ledger {
             }
             let owner = self.owner_by_stage(&outline).await?;
             machine::forget(outline.stage, owner).map_err(|_at_work| NotChanged::InFlight)?;
-            match self.changed(key, self.store.remove(key, outline.version)).await? {
+            match self.changed(key, Call::Remove, self.store.remove(key, outline.version)).await? {
                 Swapped::Done | Swapped::Absent => return self.make_known(key).await,
                 Swapped::Changed => {}
             }
@@ -275,9 +276,10 @@ impl Ledger {
     async fn changed(
         &self,
         key: &StorageKey,
+        call: Call,
         change: impl Future<Output = Result<Swapped, StoreError>>,
     ) -> Result<Swapped, NotChanged> {
-        self.told(change).await.inspect_err(|_| self.let_go(key))
+        self.asked(call, change).await.inspect_err(|_| self.let_go(key)).map_err(Into::into)
     }
 
     /// After a change: nobody replays from memory what no longer stands, here at once, elsewhere by the next
@@ -287,16 +289,12 @@ impl Ledger {
     /// memory that the store never had.
     async fn make_known(&self, key: &StorageKey) -> Result<(), NotChanged> {
         self.let_go(key);
-        self.told(self.store.count_forgetting()).await
+        Ok(self.asked(Call::CountForgetting, self.store.count_forgetting()).await?)
     }
 
     fn let_go(&self, key: &StorageKey) {
         self.shared.answers.let_go();
         self.shared.waiters.wake(key);
-    }
-
-    async fn told<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, NotChanged> {
-        self.timed(call).await.map_err(|error| NotChanged::Unavailable(Unavailable::Store(error)))
     }
 
     async fn owner_by_stage(&self, outline: &Outline) -> Result<Owner, NotChanged> {
@@ -340,7 +338,7 @@ impl Ledger {
         if session == self.shared.sessions.own() {
             return Ok(self.shared.attempts.owner_of(attempt));
         }
-        let life = self.timed(self.store.session_life(session)).await.map_err(Unavailable::Store)?;
+        let life = self.asked(Call::Session, self.store.session_life(session)).await?;
         Ok(sessions::owner_by(self, session, life))
     }
 }

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::protocol::machine::Owner;
 use crate::protocol::record::Session;
 use crate::store::{Closure, SessionLife, StoreError};
+use crate::telemetry::metrics::Call;
 
 /// Absent sessions remembered at most; beyond it the memory starts anew, and the dead are found again.
 const ABSENT_MAX: usize = 4096;
@@ -200,7 +201,7 @@ fn confirm_later(ledger: Ledger, session: Session) {
                 () = ledger.shared.stopping.cancelled() => return,
                 () = tokio::time::sleep(heartbeat_interval(ledger.shared.settings.session_ttl)) => {}
             }
-            match ledger.timed(ledger.store.session_life(session)).await {
+            match ledger.timed(Call::Session, ledger.store.session_life(session)).await {
                 Ok(SessionLife::Absent | SessionLife::Dead) => {
                     ledger.shared.sessions.absent().insert(session, Absence::Confirmed);
                     return;

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::protocol::record::Version;
 use crate::protocol::scope::StorageKey;
 use crate::store::Swapped;
+use crate::telemetry::metrics::Call;
 
 /// Traces waiting to be removed at most. One that is forgotten blocks its key for other gateways until this
 /// process ends or handles the key itself.
@@ -102,7 +103,7 @@ pub(super) async fn sweep(ledger: &Ledger) {
 async fn sweep_once(ledger: &Ledger, traces: &Traces) {
     let mut due = traces.take_due().into_iter();
     while let Some(trace) = due.next() {
-        match ledger.timed(ledger.store.remove(&trace.key, trace.version)).await {
+        match ledger.timed(Call::Remove, ledger.store.remove(&trace.key, trace.version)).await {
             Ok(Swapped::Done) => {}
             // Another's record may go before the trace comes.
             Ok(Swapped::Absent | Swapped::Changed) => traces.put_back(next(trace)),

@@ -25,6 +25,7 @@ use crate::protocol::record::{Attempt, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::StoreError;
+use crate::telemetry::metrics::{Settled, Written};
 
 /// The licence to forward one request once.
 #[derive(Debug)]
@@ -89,15 +90,19 @@ impl Claim {
 
     /// Keeps a whole answer.
     pub async fn complete(self, saved: SavedResponse) -> Settlement {
-        match self.earlier {
+        let metrics = self.own.metrics();
+        let settlement = match self.earlier {
             None => self.own.complete(saved).await,
             Some(earlier) => Box::pin(both(self.own.complete(saved.clone()), earlier.complete(saved))).await,
-        }
+        };
+        metrics.claims.settled(Settled::Completed, settlement.into());
+        settlement
     }
 
     /// Keeps the head of an answer whose body is not kept.
     pub async fn complete_without_body(self, head: SavedHead) -> Settlement {
-        match self.earlier {
+        let metrics = self.own.metrics();
+        let settlement = match self.earlier {
             None => self.own.complete_without_body(head).await,
             Some(earlier) => {
                 Box::pin(both(
@@ -106,20 +111,26 @@ impl Claim {
                 ))
                 .await
             }
-        }
+        };
+        metrics.claims.settled(Settled::WithoutBody, settlement.into());
+        settlement
     }
 
     /// Gives the key back: the next request with it is a first one.
     pub async fn release(self, proof: Unprocessed) -> Settlement {
-        match self.earlier {
+        let metrics = self.own.metrics();
+        let settlement = match self.earlier {
             None => self.own.release(proof).await,
             Some(earlier) => Box::pin(both(self.own.release(proof), earlier.release(proof))).await,
-        }
+        };
+        metrics.claims.settled(Settled::Released, settlement.into());
+        settlement
     }
 
     /// Says that the outcome is unknown, and keeps the right to tell it later.
     pub async fn unknown(self, reason: UnknownReason) -> (Settlement, LateClaim) {
-        match self.earlier {
+        let metrics = self.own.metrics();
+        let (settlement, late) = match self.earlier {
             None => {
                 let (settlement, own) = self.own.unknown(reason).await;
                 (settlement, LateClaim { own, earlier: None })
@@ -129,7 +140,9 @@ impl Claim {
                 let ((one, own), (other, earlier)) = Box::pin(unknown).await;
                 (worse(one, other), LateClaim { own, earlier: Some(Box::new(earlier)) })
             }
-        }
+        };
+        metrics.claims.settled(Settled::Unknown, settlement.into());
+        (settlement, late)
     }
 }
 
@@ -161,6 +174,16 @@ impl LateClaim {
         match self.earlier {
             None => self.own.release(proof).await,
             Some(earlier) => Box::pin(both(self.own.release(proof), earlier.release(proof))).await,
+        }
+    }
+}
+
+impl From<Settlement> for Written {
+    fn from(settlement: Settlement) -> Self {
+        match settlement {
+            Settlement::Stored => Self::Stored,
+            Settlement::Unstored => Self::Unstored,
+            Settlement::Superseded => Self::Superseded,
         }
     }
 }

@@ -13,6 +13,7 @@ use super::budget::{Budget, Exhausted, Share};
 use super::pace::{Paced, TooSlow};
 use super::respond::Rejection;
 use super::trailers;
+use crate::telemetry::metrics::{Limit, LimitMetrics};
 
 /// A request's body, whole.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +48,7 @@ pub(super) struct Room<'a> {
     pub(super) budget: &'a Arc<Budget>,
     /// Bytes in use at which there is none.
     pub(super) max: usize,
+    pub(super) limits: &'a LimitMetrics,
 }
 
 /// Receives a body of at most `max` bytes. Nothing has been claimed or forwarded yet.
@@ -86,6 +88,7 @@ pub(super) async fn receive(mut incoming: Paced, max: u64, room: Room<'_>) -> Re
 impl Room<'_> {
     fn take(&self, share: &mut Share, size: usize) -> Result<(), Rejection> {
         share.grow_to(size, self.max).map_err(|Exhausted| {
+            self.limits.hit(Limit::BufferedBytes);
             self.budget.tell_refusal("bytes of bodies held whole", self.max);
             Rejection::Overloaded
         })

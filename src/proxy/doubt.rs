@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::respond::Rejection;
+use crate::telemetry::metrics::Limit;
 
 /// Why a request goes nowhere. Its connection ends with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,19 @@ pub enum Doubt {
     Tunnel,
     /// Its head did not come in time.
     HeadTooSlow(Duration),
+}
+
+impl Doubt {
+    /// The limit that the request went beyond, if that is what is wrong with it.
+    pub(super) fn limit(self) -> Option<Limit> {
+        match self {
+            Self::TargetTooLong { .. } => Some(Limit::TargetBytes),
+            Self::HeadTooLarge { .. } => Some(Limit::HeaderBytes),
+            Self::TooManyFields { .. } => Some(Limit::HeaderCount),
+            Self::HeadTooSlow(_) => Some(Limit::HeaderTimeout),
+            Self::Malformed(_) | Self::VersionNotSupported | Self::CodingNotKnown | Self::Tunnel => None,
+        }
+    }
 }
 
 impl From<Doubt> for Rejection {

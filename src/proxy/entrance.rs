@@ -17,6 +17,7 @@ use super::route::Router;
 use crate::config::{Route, Server};
 use crate::protocol::scope::HashKey;
 use crate::telemetry::access::Names;
+use crate::telemetry::metrics::{Metrics, Observed, RequestMetrics};
 use crate::telemetry::trace::Tracer;
 
 /// What a configuration asks for. A reload makes another; a request keeps the one that it began with.
@@ -36,6 +37,8 @@ pub struct Settings {
     pub hash_key: HashKey,
     /// Which of a caller's names for its request may be told.
     pub names: Names,
+    /// What is counted of its requests.
+    pub counts: Arc<RequestMetrics>,
 }
 
 /// What all workers share for as long as the gateway runs.
@@ -57,6 +60,16 @@ pub struct Shared {
     pub tracer: Option<Arc<Tracer>>,
     /// Cancelled when the drain's time is up: forwards still under way become unknown outcomes.
     pub out_of_time: CancellationToken,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    /// Tells how much is under way.
+    pub fn observe(&self, now: &mut Observed) {
+        now.requests_in_flight = self.in_flight.used();
+        now.buffered_bytes = self.buffered.used();
+    }
 }
 
 /// Where a worker's requests come in: leads each to the road of the configuration that holds when its head has come.

@@ -113,6 +113,7 @@ impl Forward {
         course.asked_store(Errand::Settle, began, Word::Unknown.as_str());
         drop(tell.send(Answer::rejected(Rejection::AnswerLost(lost_to)).by(&course)));
         if lost_to == UnknownReason::ResponseTimeout {
+            self.upstream.timed_out();
             let until = Instant::now() + self.route.policy.late_answer_window;
             tokio::select! {
                 received = &mut exchange => match received {
@@ -263,6 +264,9 @@ impl Forward {
                 return;
             }
         };
+        if settlement == Settlement::Stored {
+            self.proxy.shared.metrics.claims.answered_late();
+        }
         course.asked_store(Errand::Settle, began, "late");
         tracing::info!(request_id = self.request_id, ?settlement, "the answer came late");
     }

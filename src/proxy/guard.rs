@@ -3,6 +3,7 @@
 //! Must not know how a claim is executed (`execute.rs`). Read `admit.rs` before.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response};
@@ -27,6 +28,7 @@ use crate::protocol::record::Settled;
 use crate::protocol::saved::SavedResponse;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::course::{Course, Errand, Spent};
+use crate::telemetry::metrics::{Limit, RequestMetrics};
 use crate::upstream::{Buffered, RequestBody, Timeouts, Upstream};
 
 /// What became of one question to the ledger, and where the time went.
@@ -66,9 +68,13 @@ impl Proxy {
             return self.pass_marked(upstream, request, caller, Word::None, line).await;
         }
         let (parts, incoming) = request.into_parts();
-        let body = match body::receive(incoming, policy.request_body_max, self.room()).await {
+        let began = clock::monotonic();
+        let received = body::receive(incoming, policy.request_body_max, self.room()).await;
+        line.course.received(began);
+        let body = match received {
             Ok(body) => body,
             Err(NotReceived::TooLarge { prefix, rest }) => {
+                self.shared.metrics.limits.hit(Limit::RequestBody);
                 let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
                 let trailers = trailers::after(&parts.headers);
                 let request = Request::from_parts(parts, RequestBody::streamed(prefix, rest, trailers));
@@ -97,7 +103,11 @@ impl Proxy {
     }
 
     fn room(&self) -> Room<'_> {
-        Room { budget: &self.shared.buffered, max: self.settings.server.buffered_bytes_max }
+        Room {
+            budget: &self.shared.buffered,
+            max: self.settings.server.buffered_bytes_max,
+            limits: &self.shared.metrics.limits,
+        }
     }
 
     /// Refuses a request, or, on a route that only observes, notes what it would have been told.
@@ -229,7 +239,7 @@ impl Proxy {
     ) -> Timed {
         let (nothing, began) = (Spent::default(), clock::monotonic());
         if let Some(known) = self.ledger.recall(question) {
-            let asking = told(known, &route.policy);
+            let asking = told(known, &route.policy, &self.settings.counts);
             line.course.recalled(began);
             return (asking, nothing);
         }
@@ -281,7 +291,7 @@ async fn decide(
 ) {
     let asking = match opened {
         Ok(Opened::Execute(claim)) => return execute(*claim, forward, course, tell).await,
-        Ok(Opened::Known(known)) => told(known, &forward.route.policy),
+        Ok(Opened::Known(known)) => told(known, &forward.route.policy, &forward.proxy.settings.counts),
         Err(error) => {
             log_unavailable(&error);
             match (forward.route.policy.mode, error) {
@@ -303,13 +313,13 @@ async fn decide(
 }
 
 /// What a caller is told whose key is somebody else's claim.
-fn told(known: Known, policy: &Policy) -> Asking {
+fn told(known: Known, policy: &Policy, counts: &RequestMetrics) -> Asking {
     let rejection = match known {
         Known::Replay(..) | Known::Unstored(..) if policy.mode == Mode::Observe => {
             return Asking::Observed(Word::Replayed.as_str());
         }
-        Known::Replay(saved, settled) => return replay(saved, settled, policy, Word::Replayed),
-        Known::Unstored(saved, settled) => return replay(saved, settled, policy, Word::Unstored),
+        Known::Replay(saved, settled) => return replay(saved, settled, policy, Word::Replayed, counts),
+        Known::Unstored(saved, settled) => return replay(saved, settled, policy, Word::Unstored, counts),
         Known::InFlight if policy.mode == Mode::Enforce => return Asking::InFlight,
         Known::InFlight => Rejection::InFlight,
         Known::BodyNotKept(head) => Rejection::ResultUnavailable(head),
@@ -322,8 +332,16 @@ fn told(known: Known, policy: &Policy) -> Asking {
     }
 }
 
-fn replay(saved: SavedResponse, settled: Settled, policy: &Policy, word: Word) -> Asking {
-    let replay = respond::replayed(saved, settled, policy, clock::unix_millis(), word);
+fn replay(
+    saved: SavedResponse,
+    settled: Settled,
+    policy: &Policy,
+    word: Word,
+    counts: &RequestMetrics,
+) -> Asking {
+    let now = clock::unix_millis();
+    counts.replayed(Duration::from_millis(now.0.saturating_sub(settled.at.0)));
+    let replay = respond::replayed(saved, settled, policy, now, word);
     Asking::Answered(Answer::replay(replay, word))
 }
 

@@ -48,6 +48,7 @@ use crate::config::Route;
 use crate::ledger::Ledger;
 use crate::protocol::policy::Mode;
 use crate::telemetry::access::AccessLine;
+use crate::telemetry::metrics::Limit;
 use crate::upstream::Upstream;
 
 pub use admit::source_of;
@@ -124,8 +125,10 @@ impl Proxy {
         doubt: Option<Doubt>,
     ) -> Response<AnswerStream> {
         let exchange = self.shared.exchanges.token();
+        let (settings, shared) = (&self.settings, &self.shared);
+        let counts = Arc::clone(&settings.counts);
         let mut line =
-            AccessLine::begin(&request, caller.address, self.settings.names, self.shared.tracer.as_ref());
+            AccessLine::begin(&request, caller.address, settings.names, shared.tracer.as_ref(), counts);
         let takes_trailers = trailers::are_taken_by(request.headers(), request.version());
         let aside = request.extensions().get::<Aside>().cloned();
         if let Some(aside) = &aside {
@@ -136,10 +139,16 @@ impl Proxy {
         let has_room = in_flight.grow_to(1, max).is_ok();
         let answer = match doubt {
             _ if !has_room => {
+                self.shared.metrics.limits.hit(Limit::RequestsInFlight);
                 self.shared.in_flight.tell_refusal("requests at once", max);
                 Err(Rejection::Overloaded)
             }
-            Some(doubt) => Err(self.what_is_wrong(request, doubt, caller, &mut line)),
+            Some(doubt) => {
+                if let Some(limit) = doubt.limit() {
+                    self.shared.metrics.limits.hit(limit);
+                }
+                Err(self.what_is_wrong(request, doubt, caller, &mut line))
+            }
             None => self.take(request, caller, &mut line).await,
         };
         let mut response = answer.unwrap_or_else(|rejection| {
@@ -196,7 +205,7 @@ impl Proxy {
             Err(Stopped::Loop) => return Err(Rejection::Loop),
             Err(Stopped::Expectation) => return Err(Rejection::ExpectationUnknown),
         }
-        let request = pace::paced(request, &self.settings.server);
+        let request = pace::paced(request, &self.settings.server, &self.shared.metrics);
         match self.road(&request, line)? {
             Road::Open(upstream) => self.pass(upstream, pass::streamed(request), caller, line).await,
             Road::Guarded(route) => self.guard(route, request, caller, line).await,

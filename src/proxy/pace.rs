@@ -19,6 +19,7 @@ use super::patience::{Allowance, Timer};
 use super::respond::Rejection;
 use super::wellformed::is_beyond_guarding;
 use crate::config::Server;
+use crate::telemetry::metrics::{Limit, Metrics};
 
 /// The most time that a caller can gain by having been fast: then it may rest so long.
 const GAINED_MAX: Duration = Duration::from_mins(1);
@@ -49,6 +50,7 @@ struct Pace {
     /// The wait under way: since when, and when it was over.
     since: Option<Instant>,
     arrival: Option<Arc<Arrival>>,
+    metrics: Arc<Metrics>,
 }
 
 /// Notes when something came, though it may be a while until somebody asks.
@@ -57,7 +59,7 @@ struct Arrival(Mutex<(Option<Instant>, Waker)>);
 
 /// A request whose body is waited for as the listener's settings say: calls of gRPC and changes of protocol without
 /// end, because they rest as long as they like.
-pub(super) fn paced(request: Request<Incoming>, settings: &Server) -> Request<Paced> {
+pub(super) fn paced(request: Request<Incoming>, settings: &Server, metrics: &Arc<Metrics>) -> Request<Paced> {
     let is_hurried =
         settings.body_rate_min > 0 && !request.body().is_end_stream() && !is_beyond_guarding(&request);
     let pace = is_hurried.then(|| Pace {
@@ -70,6 +72,7 @@ pub(super) fn paced(request: Request<Incoming>, settings: &Server) -> Request<Pa
         timer: Timer::default(),
         since: None,
         arrival: None,
+        metrics: Arc::clone(metrics),
     });
     let fault = Fault::of_body(!request.body().is_end_stream());
     request.map(|incoming| Paced { incoming, pace, fault })
@@ -190,6 +193,7 @@ impl Body for Paced {
         }
         ready!(pace.wait(cx));
         let limit = pace.limit;
+        pace.metrics.limits.hit(Limit::BodyTimeout);
         tracing::warn!(body_timeout = ?limit, "a caller was too slow to send its body");
         this.fault.is(Rejection::BodyTooSlow(limit));
         Poll::Ready(Some(Err(TooSlow(limit).into())))

@@ -111,6 +111,7 @@ impl Proxy {
             () = progress.stalled_for(upstream.timeouts().response) => {
                 let fared = Fared::Failed(UnknownReason::ResponseTimeout.as_str());
                 line.course.forwarded(&leg, progress.queued(), upstream.name(), fared, |_| {});
+                upstream.timed_out();
                 return Err(Rejection::PassTimedOut);
             }
         };

@@ -20,6 +20,7 @@ use super::tls::{Acceptor, Secured, TlsStream};
 use super::{Stop, http2, proxy_protocol};
 use crate::config::Server;
 use crate::proxy::{Caller, Entrance, Newcomer, TurnedAway};
+use crate::telemetry::metrics::Limit;
 
 /// RFC 9113 §3.4: by these bytes a client says that it speaks HTTP/2.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -110,6 +111,7 @@ async fn prepare(
     };
     let max = settings.connections_per_peer_max;
     if !socket.place()?.belongs_to(address.ip(), max) {
+        reception.metrics.limits.hit(Limit::ConnectionsPerPeer);
         if let Some(unlogged) = reception.alarms.peer_has_all.rings() {
             tracing::warn!(
                 peer = %address.ip(), connections_per_peer_max = max, unlogged,

@@ -21,6 +21,7 @@ use super::interposed::Interposed;
 use super::patience::Patient;
 use crate::config::Server;
 use crate::proxy::{Aside, Caller, Doubt};
+use crate::telemetry::metrics::Limit;
 
 /// How a connection came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,7 @@ where
     let on_end = Box::new({
         let (reception, peer) = (Arc::clone(&around.reception), caller.address);
         move || {
+            reception.metrics.limits.hit(Limit::WriteTimeout);
             if let Some(unlogged) = reception.alarms.makes_no_room.rings() {
                 tracing::warn!(%peer, unlogged, "a connection was closed: it made no room within server.write_timeout");
             }

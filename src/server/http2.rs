@@ -30,6 +30,7 @@ use super::connection::Surroundings;
 use super::reception::Reception;
 use crate::config::Server;
 use crate::proxy::{Caller, Doubt};
+use crate::telemetry::metrics::Limit;
 
 use conduct::{Fault, Terms};
 use watch::{Repute, Watched};
@@ -152,14 +153,19 @@ fn doubt<B>(request: &hyper::Request<B>, most: Most) -> Option<Doubt> {
 }
 
 fn log(fault: Fault, caller: &Caller, reception: &Reception) {
-    let reason = match fault {
+    let (limit, reason) = match fault {
         // As with what h2 refuses by itself.
         Fault::Idle | Fault::Malformed(_) => return,
-        Fault::TakesBack => "it takes back more requests than server.resets_max",
-        Fault::IdleFrames => "it sends frame after frame that serves no request",
-        Fault::Unfinished => "it did not finish a frame or a head within server.header_timeout",
-        Fault::MakesNoRoom => "it made no room for answers within server.write_timeout",
+        Fault::TakesBack => (Limit::Resets, "it takes back more requests than server.resets_max"),
+        Fault::IdleFrames => (Limit::IdleFrames, "it sends frame after frame that serves no request"),
+        Fault::Unfinished => {
+            (Limit::HeaderTimeout, "it did not finish a frame or a head within server.header_timeout")
+        }
+        Fault::MakesNoRoom => {
+            (Limit::WriteTimeout, "it made no room for answers within server.write_timeout")
+        }
     };
+    reception.metrics.limits.hit(limit);
     if let Some(unlogged) = reception.alarms.misbehaved.rings() {
         tracing::warn!(peer = %caller.address, reason, unlogged, "an HTTP/2 connection was closed");
     }

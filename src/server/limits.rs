@@ -42,8 +42,7 @@ impl Limits {
     }
 
     /// How many there are.
-    #[cfg(test)]
-    fn open(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.open.load(Ordering::Acquire)
     }
 }

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::proxy::{Entrance, TurnedAway};
+use crate::telemetry::metrics::Limit;
 
 use connection::Surroundings;
 use limits::Spare;
@@ -84,7 +85,9 @@ pub async fn serve(
                     if let Some(unlogged) = around.reception.alarms.not_accepted.rings() {
                         tracing::warn!(%error, unlogged, "a connection could not be accepted");
                     }
-                    if !spare.turn_away(&error, &listener).await {
+                    if spare.turn_away(&error, &listener).await {
+                        around.reception.metrics.limits.hit(Limit::OpenFiles);
+                    } else {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }
@@ -128,6 +131,7 @@ fn take_in(stream: TcpStream, peer: SocketAddr, around: &Surroundings, connectio
         connections.spawn(connection::serve(stream, peer, place, proxy.newcomer(), around.clone()));
         return;
     }
+    around.reception.metrics.limits.hit(Limit::Connections);
     if let Some(unlogged) = around.reception.alarms.all_taken.rings() {
         let max = settings.connections_max;
         tracing::warn!(%peer, connections_max = max, unlogged, "a connection was turned away: there are as many as may be");

@@ -10,13 +10,15 @@ use arc_swap::ArcSwapOption;
 use super::limits::{Alarm, Limits};
 use super::tls::{Acceptor, BadTls};
 use crate::config::Server;
+use crate::telemetry::metrics::{Metrics, Observed};
 
 /// What the listeners of all workers share. A reload has it speak TLS by another configuration.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reception {
     tls: ArcSwapOption<Acceptor>,
     pub(super) limits: Arc<Limits>,
     pub(super) alarms: Alarms,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// One alarm for each kind of event that an attacker could fill the log with.
@@ -37,8 +39,9 @@ impl Reception {
     /// A reception that speaks TLS, if it does, by these settings.
     ///
     /// Errors: the certificates cannot be used.
-    pub fn of(settings: &Server) -> Result<Self, BadTls> {
-        let reception = Self::default();
+    pub fn of(settings: &Server, metrics: Arc<Metrics>) -> Result<Self, BadTls> {
+        let reception =
+            Self { tls: ArcSwapOption::empty(), limits: Arc::default(), alarms: Alarms::default(), metrics };
         reception.show(Acceptor::of(settings)?);
         Ok(reception)
     }
@@ -50,6 +53,11 @@ impl Reception {
         if !is_as_before {
             self.tls.store(acceptor.map(Arc::new));
         }
+    }
+
+    /// Tells how many connections there are.
+    pub fn observe(&self, now: &mut Observed) {
+        now.connections.push(("server", self.limits.open()));
     }
 
     /// How TLS is spoken now.

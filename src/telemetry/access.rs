@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use http::{Request, StatusCode};
 
 use super::course::Course;
+use super::metrics::{Finished, RequestMetrics};
 use super::trace::context::{Told, TraceId};
 use super::trace::{Facts, Tracer};
 use crate::clock;
@@ -51,6 +52,7 @@ pub struct AccessLine {
     would_be: Option<&'static str>,
     /// Where its time went so far.
     pub course: Course,
+    counts: Arc<RequestMetrics>,
     is_written: bool,
 }
 
@@ -80,11 +82,13 @@ impl Names {
 
 impl AccessLine {
     /// Begins the line of a request. `names`: whose names for it are taken over. `tracer`: where traces are recorded.
+    /// `counts`: where it is counted when it ends.
     pub fn begin<B>(
         request: &Request<B>,
         peer: SocketAddr,
         names: Names,
         tracer: Option<&Arc<Tracer>>,
+        counts: Arc<RequestMetrics>,
     ) -> Self {
         // One that is a key is neither told nor changed.
         let told = if names.trace { Told::by(request.headers()) } else { Told::Unreadable };
@@ -107,6 +111,7 @@ impl AccessLine {
             problem: None,
             would_be: None,
             course: Course::traced(trace),
+            counts,
             is_written: false,
         }
     }
@@ -159,6 +164,17 @@ impl AccessLine {
     fn write(&mut self, status: Option<StatusCode>) {
         self.is_written = true;
         let spent = self.course.spent();
+        let took = clock::monotonic().duration_since(self.began);
+        self.counts.finished(&Finished {
+            route: self.route.as_ref().map(|(index, _)| *index),
+            word: self.word,
+            problem: self.problem,
+            would_be: self.would_be,
+            is_keyed: self.operation.is_some(),
+            has_answer: status.is_some(),
+            took,
+            spent,
+        });
         if let Some(trace) = self.course.trace() {
             trace.answered(self.began, |facts| self.tell(facts, status));
         }
@@ -172,7 +188,7 @@ impl AccessLine {
             problem = self.problem,
             would_be = self.would_be,
             operation = self.operation.map(short),
-            duration_us = micros(clock::monotonic().duration_since(self.began)),
+            duration_us = micros(took),
             queue_us = told(spent.queue),
             store_us = told(spent.store),
             upstream_us = told(spent.upstream),

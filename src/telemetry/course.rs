@@ -28,6 +28,8 @@ pub struct Spent {
     pub store: Duration,
     /// From sending to the head of the answer, or, where it is kept, to its end.
     pub upstream: Duration,
+    /// Until the caller had sent its body.
+    pub body: Duration,
     /// As a duplicate, until the first request was answered.
     pub wait: Duration,
 }
@@ -65,6 +67,7 @@ impl Spent {
             queue: self.queue.saturating_add(other.queue),
             store: self.store.saturating_add(other.store),
             upstream: self.upstream.saturating_add(other.upstream),
+            body: self.body.saturating_add(other.body),
             wait: self.wait.saturating_add(other.wait),
         }
     }
@@ -104,6 +107,11 @@ impl Course {
             Errand::Settle => "settle",
         };
         self.is_over(name, began, word);
+    }
+
+    /// The caller's body was received since `began`.
+    pub fn received(&mut self, began: Instant) {
+        self.spent.body = self.spent.body.saturating_add(since(began));
     }
 
     /// Somebody else's answer was waited for since `began`, and this came of it, in a word.

@@ -1,43 +1,116 @@
 //! The metrics: what is counted and timed, by names that dashboards and alerts rely on.
 //!
 //! Whoever counts holds a handle and never looks a label up on the hot path. Must not hold keys, credentials, bodies or
-//! paths: labels come from the configuration and from closed sets of words.
+//! the paths of requests: labels come from the configuration and from closed sets of words. Read `metrics/families.rs`
+//! for what there is, then the file of each subject; `docs/metrics.md` is for those who read the page.
+
+mod changes;
+mod claims;
+mod families;
+mod histogram;
+mod labelled;
+mod limits;
+mod observed;
+mod process;
+mod requests;
+mod text;
+mod upstreams;
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-/// The content type of [`Metrics::page`] (`OpenMetrics` 1.0).
-pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub use changes::{ChangeMetrics, ChangeOutcome, OperatorAction};
+pub use claims::{Call, CallOutcome, ClaimMetrics, Settled, Written};
+pub use families::{Described, FAMILIES, Kind, Unit};
+pub use limits::{Limit, LimitMetrics};
+use observed::Observer;
+pub use observed::{CacheObserved, Observe, Observed, ServerObserved, UpstreamObserved};
+use process::Process;
+pub use requests::{Finished, PROBLEM_CODES, RequestMetrics, VERDICTS, WOULD_BE_WORDS};
+use text::Format;
+pub use upstreams::UpstreamMetrics;
+
+use crate::clock;
+use crate::config::Route;
 
 /// Everything that one gateway counts.
 pub struct Metrics {
+    /// What becomes of claims, and what the store takes to keep them.
+    pub claims: ClaimMetrics,
+    /// How often limits bit.
+    pub limits: LimitMetrics,
+    /// What operators changed, and reloads.
+    pub changes: ChangeMetrics,
+    requests: requests::Families,
+    upstreams: upstreams::Families,
+    observer: Observer,
     registry: Mutex<Registry>,
 }
 
 impl Metrics {
     /// Metrics that stand at nought.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("onceway");
-        registry.register(
-            "build",
-            "The version that runs",
-            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
-        );
-        Self { registry: Mutex::new(registry) }
+        let mut root = Registry::default();
+        let own = root.sub_registry_with_prefix(families::OWN);
+        let observer = Observer::default();
+        let requests = requests::Families::registered(own);
+        let claims = ClaimMetrics::registered(own);
+        let upstreams = upstreams::Families::registered(own);
+        let limits = LimitMetrics::registered(own);
+        let changes = ChangeMetrics::registered(own);
+        own.register_collector(Box::new(observer.clone()));
+        let process = Box::new(Process { began: clock::unix_millis() });
+        root.sub_registry_with_prefix(families::PROCESS).register_collector(process);
+        Self { claims, limits, changes, requests, upstreams, observer, registry: Mutex::new(root) }
+    }
+
+    /// Handles for the requests of a configuration with these routes.
+    pub fn of_routes(&self, routes: &[Route]) -> RequestMetrics {
+        self.requests.of_routes(routes)
+    }
+
+    /// Handles for the upstream of this name.
+    pub fn of_upstream(&self, name: &str) -> UpstreamMetrics {
+        self.upstreams.of(name)
+    }
+
+    /// From now on `observe` tells what others count already.
+    pub fn observe_by(&self, observe: Observe) {
+        self.observer.ask(observe);
+    }
+
+    /// From now on `open` tells how many connections operators have.
+    pub fn observe_operators_by(&self, open: Box<dyn Fn() -> usize + Send + Sync>) {
+        self.observer.ask_operators(open);
+    }
+
+    /// What others count; `None` while the gateway starts.
+    pub fn observed(&self) -> Option<Observed> {
+        self.observer.observed()
+    }
+
+    /// How many requests each verdict was given so far, on all routes together.
+    pub fn verdicts(&self) -> Vec<(&'static str, u64)> {
+        self.requests.verdicts()
     }
 
     /// All metrics as text. `accept`: the field by which a scraper says which formats it reads. Answers the content
     /// type and the text.
-    pub fn page(&self, _accept: Option<&str>) -> (&'static str, String) {
+    pub fn page(&self, accept: Option<&str>) -> (&'static str, String) {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        #[expect(clippy::expect_used, reason = "a string takes whatever is written to it")]
-        encode(&mut text, &registry).expect("a string takes whatever is written to it");
-        (OPEN_METRICS, text)
+        {
+            let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+            #[expect(clippy::expect_used, reason = "a string takes whatever is written to it")]
+            encode(&mut text, &registry).expect("a string takes whatever is written to it");
+        }
+        let format = Format::liked(accept);
+        match format {
+            Format::OpenMetrics => (format.content_type(), text),
+            Format::Prometheus => (format.content_type(), text::prometheus(&text)),
+        }
     }
 }
 

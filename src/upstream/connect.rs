@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-use super::connection::{Link, Watched};
+use super::connection::{Count, Link, Watched};
 use super::failure::{NotSent, SendError};
 use super::resolve::Names;
 use super::tls::{Terms, Trust};
@@ -38,6 +38,7 @@ pub(super) struct Connector {
     target: Uri,
     terms: Option<Terms>,
     protocol: Protocol,
+    count: Count,
 }
 
 /// A new connection, and which HTTP is spoken on it.
@@ -81,6 +82,7 @@ impl Connector {
         authority: &Authority,
         trust: &Trust,
         names: &Names,
+        count: Count,
     ) -> Result<Self, http::Error> {
         let mut http = HttpConnector::new_with_resolver(names.clone());
         // Shared among the addresses of a name, so that each is tried.
@@ -93,7 +95,7 @@ impl Connector {
         let scheme = if config.tls { Scheme::HTTPS } else { Scheme::HTTP };
         let target =
             Uri::builder().scheme(scheme).authority(authority.clone()).path_and_query("/").build()?;
-        Ok(Self { http, target, terms: trust.terms().cloned(), protocol: config.protocol })
+        Ok(Self { http, target, terms: trust.terms().cloned(), protocol: config.protocol, count })
     }
 
     /// Connects. With `http1_only`, HTTP/2 is not offered.
@@ -104,7 +106,7 @@ impl Connector {
             let mut http = self.http.clone();
             poll_fn(|cx| http.poll_ready(cx)).await?;
             let stream = http.call(self.target.clone()).await?.into_inner();
-            let mut stream = Watched::new(stream);
+            let mut stream = Watched::new(stream, self.count.one());
             let Some(terms) = &self.terms else {
                 let is_http2 = self.protocol == Protocol::Http2 && !http1_only;
                 if is_http2 {
@@ -149,7 +151,7 @@ fn cause_of(error: &(dyn std::error::Error + 'static)) -> NotSent {
 pub async fn connect_once(config: &config::Upstream, trust: &Trust) -> Result<(), BoxError> {
     let names = Names::known_for(config.resolve_every);
     for server in &config.servers {
-        let connector = Connector::new(config, &server.parse()?, trust, &names)?;
+        let connector = Connector::new(config, &server.parse()?, trust, &names, Count::default())?;
         let connected = tokio::time::timeout(config.connect_timeout, connector.connect(false)).await;
         let connected = connected.unwrap_or_else(|_| {
             Err(SendError::NotSent(NotSent::ConnectTimeout, ConnectTimedOut(config.connect_timeout).into()))

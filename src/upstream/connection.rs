@@ -12,7 +12,7 @@ use std::future::Future as _;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
@@ -26,11 +26,21 @@ use super::progress::Progress;
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: TcpStream,
+    /// Held for its `Drop`.
+    _counted: Counted,
     /// The peer may speak without being asked.
     speaks_first: bool,
     link: Link,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
+
+/// How many connections there are to one server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Count(Arc<AtomicUsize>);
+
+/// One of them, while it lives.
+#[derive(Debug)]
+pub(super) struct Counted(Count);
 
 /// What a request knows of the connection it travels on.
 #[derive(Clone, Debug, Default)]
@@ -143,12 +153,31 @@ impl Link {
     }
 }
 
+impl Count {
+    /// How many there are.
+    pub(super) fn open(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more.
+    pub(super) fn one(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(self.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Watched {
-    /// Puts a connection under watch.
-    pub(super) fn new(stream: TcpStream) -> Self {
+    /// Puts a connection under watch, and counts it for as long as it is there.
+    pub(super) fn new(stream: TcpStream, counted: Counted) -> Self {
         let link = Link::default();
         let cut = Box::pin(link.0.cut.clone().cancelled_owned());
-        Self { stream, speaks_first: false, link, cut }
+        Self { stream, _counted: counted, speaks_first: false, link, cut }
     }
 
     /// The peer may speak without being asked, as it may over HTTP/2.

@@ -8,10 +8,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::uri::Authority;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::balance::{Balance, Granted, Outcome, Wish};
+use super::connection::Count;
 use super::health::Change;
 use super::kind::Kind;
 use super::place::Place;
@@ -19,6 +21,7 @@ use super::queue::Ticket;
 use super::resolve::Names;
 use super::tls::{BadTrust, Trust};
 use crate::config;
+use crate::telemetry::metrics::{ServerObserved, UpstreamMetrics, UpstreamObserved};
 
 /// How often one kind of trouble is logged at most.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -34,6 +37,9 @@ pub struct Fleet {
     names: Names,
     balance: Mutex<Balance<Waiter>>,
     refusals: Mutex<Refusals>,
+    /// Connections to each server, of all workers.
+    connections: Box<[Count]>,
+    metrics: UpstreamMetrics,
 }
 
 /// A server, as operators are told.
@@ -59,22 +65,44 @@ struct Refusals {
 }
 
 impl Fleet {
-    /// A fleet of which nothing is known yet.
+    /// A fleet of which nothing is known yet; nobody reads what it counts.
     ///
     /// Errors: those who vouch for it cannot be read, or the like.
     pub fn of(config: &config::Upstream) -> Result<Arc<Self>, BadTrust> {
+        Self::counted_by(UpstreamMetrics::unread(), config)
+    }
+
+    /// A fleet of which nothing is known yet.
+    ///
+    /// Errors: those who vouch for it cannot be read, or the like.
+    pub fn counted_by(metrics: UpstreamMetrics, config: &config::Upstream) -> Result<Arc<Self>, BadTrust> {
         Ok(Arc::new(Self {
             config: config.clone(),
             trust: Trust::of(config)?,
             names: Names::known_for(config.resolve_every),
             balance: Mutex::new(Balance::new(config)),
             refusals: Mutex::default(),
+            connections: config.servers.iter().map(|_| Count::default()).collect(),
+            metrics,
         }))
     }
 
     /// What it was made by.
     pub fn config(&self) -> &config::Upstream {
         &self.config
+    }
+
+    /// What is counted of it.
+    pub(super) fn metrics(&self) -> &UpstreamMetrics {
+        &self.metrics
+    }
+
+    /// The connections to one of its servers.
+    pub(super) fn count(&self, authority: &Authority) -> Count {
+        let servers = self.config.servers.iter().zip(&self.connections);
+        let mut of_server =
+            servers.filter(|(server, _)| *server == authority.as_str()).map(|(_, count)| count);
+        of_server.next().cloned().unwrap_or_default()
     }
 
     /// Its servers, in the order of the configuration, and how they do.
@@ -86,6 +114,18 @@ impl Fleet {
             open: balance.open(server),
         };
         self.config.servers.iter().enumerate().map(state).collect()
+    }
+
+    /// How it does, as metrics tell.
+    pub fn observed(&self) -> UpstreamObserved {
+        let servers = self.servers().into_iter().zip(&self.connections);
+        let observed = servers.map(|(server, count)| ServerObserved {
+            address: server.authority,
+            is_healthy: server.is_well,
+            in_flight: server.open,
+            connections: count.open(),
+        });
+        UpstreamObserved { name: self.config.name.clone(), servers: observed.collect() }
     }
 
     /// Whom its servers' certificates are believed from.

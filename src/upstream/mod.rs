@@ -126,6 +126,27 @@ impl Upstream {
     /// Cancel safety: dropping the future closes the connection; the request may have left.
     pub async fn send(
         &self,
+        request: Request<RequestBody>,
+        progress: &Progress,
+    ) -> Result<Response<AnswerBody>, SendError> {
+        let sent = self.send_uncounted(request, progress).await;
+        // One that was given up is counted already.
+        if let Err(error) = &sent
+            && is_unanswered(error)
+            && !progress.is_given_up()
+        {
+            self.fleet.metrics().failed(matches!(error, SendError::Unknown(..)));
+        }
+        sent
+    }
+
+    /// Counts that no answer came within `response_timeout`. The request may have left.
+    pub fn timed_out(&self) {
+        self.fleet.metrics().failed(true);
+    }
+
+    async fn send_uncounted(
+        &self,
         mut request: Request<RequestBody>,
         progress: &Progress,
     ) -> Result<Response<AnswerBody>, SendError> {
@@ -137,7 +158,9 @@ impl Upstream {
         let mut wish = Wish { is_guarded: progress.is_licensed(), tried: Vec::new() };
         let asked = Instant::now();
         let place = self.fleet.enter(kind, wish.clone()).await;
-        progress.has_queued(asked.elapsed());
+        let queued = asked.elapsed();
+        progress.has_queued(queued);
+        self.fleet.metrics().queued(queued);
         let mut place = place.map_err(|error| SendError::NotSent(NotSent::Overloaded, error.into()))?;
         loop {
             wish.tried.push(place.server());
@@ -170,8 +193,10 @@ impl Upstream {
         };
         place.follow(progress);
         // Boxed: it is most of what a task under a claim holds.
+        let began = Instant::now();
         match Box::pin(connections.server(&self.fleet).send(request, progress)).await {
             Ok(response) => {
+                self.fleet.metrics().answered(began.elapsed());
                 // What a server refuses in a hurry says nothing of how it bears what it takes.
                 place.answered(!response.status().is_server_error());
                 Ok(response.map(|body| AnswerBody::new(body, place)))
@@ -217,6 +242,11 @@ impl Connections {
         }
         made.1.clone()
     }
+}
+
+/// Whether a failure is that an upstream that was asked did not answer: there was room, and the caller did its part.
+fn is_unanswered(error: &SendError) -> bool {
+    !matches!(error, SendError::NotSent(NotSent::Overloaded, _) | SendError::Unknown(Broken::CallersBody, _))
 }
 
 /// Whether a failure says something of the server, and not of the caller or of this gateway.

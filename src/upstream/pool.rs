@@ -18,6 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::connect::{ConnectTimedOut, Connector};
+use super::connection::Count;
 use super::failure::{NotSent, SendError};
 use super::http1::Http1;
 use super::http2::{Http2, Ticket};
@@ -67,6 +68,7 @@ impl Pool {
         authority: &Authority,
         trust: &Trust,
         names: &Names,
+        count: Count,
     ) -> Result<Arc<Self>, http::Error> {
         let may_share = match config.protocol {
             Protocol::Auto => config.tls,
@@ -74,7 +76,7 @@ impl Pool {
             Protocol::Http2 => true,
         };
         Ok(Arc::new(Self {
-            connector: Connector::new(config, authority, trust, names)?,
+            connector: Connector::new(config, authority, trust, names, count)?,
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
             idle_max: config.idle_connections_max,

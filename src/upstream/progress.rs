@@ -37,6 +37,11 @@ impl Progress {
         self.0.given_up.store(true, Ordering::Release);
     }
 
+    /// Whether it has been given up.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.0.given_up.load(Ordering::Acquire)
+    }
+
     pub(super) fn may_send(&self) -> bool {
         !self.0.given_up.load(Ordering::Acquire) && self.0.licence.as_ref().is_none_or(|may_send| may_send())
     }

@@ -36,7 +36,7 @@ impl Server {
     pub(super) fn new(fleet: &Fleet, authority: Authority) -> Result<Self, http::Error> {
         let config = fleet.config();
         Ok(Self {
-            pool: Pool::new(config, &authority, fleet.trust(), fleet.names())?,
+            pool: Pool::new(config, &authority, fleet.trust(), fleet.names(), fleet.count(&authority))?,
             scheme: if config.tls { Scheme::HTTPS } else { Scheme::HTTP },
             authority,
             may_upgrade: config.protocol != Protocol::Http2,

@@ -16,7 +16,7 @@ fn gateway(upstream: &Upstream) -> (Gateway, TempDir) {
     let (token, audit) = (dir.path().join("token"), dir.path().join("audit.jsonl"));
     fs::write(&token, TOKEN).unwrap();
     fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
-    let lines = format!("token_file = {token:?}\naudit_file = {audit:?}");
+    let lines = format!("token_file = \"{}\"\naudit_file = \"{}\"", token.display(), audit.display());
     (GatewayPlan::before(upstream).admin(&lines).start(), dir)
 }
 

@@ -24,6 +24,7 @@ mod embedded_store;
 mod harness;
 mod ledger;
 mod linearizability;
+mod metrics;
 mod migration;
 mod operations;
 mod postgres_application;

@@ -32,7 +32,8 @@ function askToken() {
 async function showLevel() {
   try {
     const { level } = await ask("GET", "/v1/log-level");
-    $("level").value = level;
+    // A level may be finer than one word: then it is told and none is chosen.
+    $("level").value = [...$("level").options].some(({ value }) => value === level) ? level : "info";
     tell($("level-now"), `now ${level}`);
     isLevelTold = true;
   } catch (failure) {

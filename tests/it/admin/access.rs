@@ -121,6 +121,15 @@ fn a_body_is_json_and_has_a_bound() {
 }
 
 #[test]
+fn whoever_is_refused_while_still_sending_hears_why() {
+    let office = Office::before(&Upstream::of_payments());
+    let large = question(&format!("{SOME}/resolve"), &json!("a".repeat(1_000_000)));
+    for _ in 0..5 {
+        assert_eq!(office.ask(&large).problem(), (401, "token-missing".into()));
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_question_is_told_by_its_member_and_never_repeated() {
     let office = Office::before(&Upstream::of_payments());
     for (ask, member) in [

@@ -39,11 +39,13 @@ const METRICS: &[(&str, &[&str])] = &[
     ("onceway_store_reachable", &[]),
     ("onceway_upstream_connections", &["upstream", "server"]),
     ("onceway_upstream_failures_total", &["upstream", "left"]),
+    ("onceway_upstream_requests_in_flight", &["upstream", "server"]),
     ("onceway_upstream_seconds", &["upstream", "le"]),
     ("onceway_upstream_server_healthy", &["upstream", "server"]),
     ("onceway_waiters", &[]),
     ("onceway_would_be_total", &["route", "verdict"]),
     ("process_cpu_seconds_total", &[]),
+    ("process_max_fds", &[]),
     ("process_open_fds", &[]),
     ("process_resident_memory_bytes", &[]),
     ("process_start_time_seconds", &[]),
@@ -182,6 +184,13 @@ fn every_alert_says_how_bad_it_is_what_is_so_and_where_to_read_on() {
     let severities: BTreeSet<_> =
         file(ALERTS).lines().filter_map(|line| Some(line.split_once("severity: ")?.1.to_owned())).collect();
     assert_eq!(severities, BTreeSet::from(["critical".to_owned(), "warning".to_owned()]));
+}
+
+#[test]
+fn the_runbook_has_a_section_for_every_alert() {
+    let runbook = file("docs/runbook.md");
+    let lacking = TOLD.iter().filter(|name| !runbook.lines().any(|line| line == format!("### {name}")));
+    expect_none("no section in docs/runbook.md", lacking);
 }
 
 #[test]

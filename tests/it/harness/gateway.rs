@@ -121,6 +121,11 @@ impl GatewayPlan {
         self
     }
 
+    /// Adds tables of their own.
+    pub(crate) fn more(self, tables: &str) -> Self {
+        self.log_line(tables)
+    }
+
     /// Takes away the routes so far.
     pub(crate) fn without_routes(mut self) -> Self {
         self.routes.clear();
