@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 
+use super::planted;
 use super::wire::{Answer, Head, Wire};
 
 /// A request to be.
@@ -23,6 +24,7 @@ enum Content {
 /// A connection to the gateway.
 pub(crate) struct Client {
     wire: Wire,
+    address: SocketAddr,
     awaits: Vec<String>,
 }
 
@@ -129,18 +131,20 @@ impl Ask {
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        Self { wire: Wire::over(stream), awaits: Vec::new() }
+        Self { wire: Wire::over(stream), address, awaits: Vec::new() }
     }
 
     /// Sends a request, whole.
     pub(crate) fn send(&mut self, ask: &Ask) -> &mut Self {
         let bytes = [ask.head_bytes(), ask.body_bytes()].concat();
+        planted::note(self.address, &ask.lines);
         self.awaits.push(ask.method.clone());
         self.say(&bytes)
     }
 
     /// Sends a request's head and keeps its body back.
     pub(crate) fn send_head(&mut self, ask: &Ask) -> &mut Self {
+        planted::note(self.address, &ask.lines);
         self.awaits.push(ask.method.clone());
         self.say(&ask.head_bytes())
     }

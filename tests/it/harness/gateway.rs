@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::client::{Ask, Client, get};
 use super::manager::Manager;
+use super::planted;
 use super::until;
 use super::upstream::Upstream;
 use super::wire::Answer;
@@ -400,8 +401,12 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+        let log = self.log();
+        let told = [self.listen, self.admin].into_iter().find_map(|address| planted::told(address, &log));
         if thread::panicking() {
             eprintln!("the gateway's log:\n{}", self.log());
+        } else {
+            assert_eq!(told, None, "a key or a credential stands in the log:\n{}", self.log());
         }
     }
 }

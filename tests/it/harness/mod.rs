@@ -13,6 +13,7 @@ mod gate;
 mod gateway;
 mod manager;
 mod places;
+mod planted;
 mod service;
 mod upstream;
 mod wire;
