@@ -207,16 +207,13 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
     } else {
         tracing::warn!(store = %ledger.store_name(), "the store takes no claims yet: guarded requests are refused until it does");
     }
-    running.chores.spawn({
-        let stopping = running.stop.connections.clone();
-        async move { stopping.run_until_cancelled(vetting.keep()).await }
-    });
+    running.keep(async move { vetting.keep().await });
     let terms = operators::terms(&config, operators::audit(&config)?).map_err(GatewayError::OperatorsTls)?;
     running.admin.go_by(terms, &running.settings, &upstreams);
     let backing = Arc::new(backing);
-    running.chores.spawn({
-        let (stopping, backing, config) = (running.stop.connections.clone(), backing.clone(), config.clone());
-        async move { stopping.run_until_cancelled(backing.keep_backups(&config.store)).await }
+    running.keep({
+        let (backing, config) = (backing.clone(), config.clone());
+        async move { backing.keep_backups(&config.store).await }
     });
     running.attend(&upstreams);
     running.let_metrics_observe();
@@ -239,13 +236,19 @@ impl Running {
         self.admin.address
     }
 
+    /// Has a chore done until the gateway stops taking connections.
+    fn keep(&self, chore: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stop.connections.clone();
+        self.chores.spawn(async move { stopping.run_until_cancelled(chore).await });
+    }
+
     /// Goes on with these upstreams: those that are new are looked after from now on; those that are gone end with
     /// their last request.
     fn attend(&mut self, upstreams: &Upstreams) {
         let is_held = |fleet: &Arc<Fleet>| self.upstreams.fleets.iter().any(|held| Arc::ptr_eq(held, fleet));
         for fleet in upstreams.fleets.iter().filter(|fleet| !is_held(fleet)) {
-            let (stopping, fleet) = (self.stop.connections.clone(), Arc::clone(fleet));
-            self.chores.spawn(async move { stopping.run_until_cancelled(fleet.attend()).await });
+            let fleet = Arc::clone(fleet);
+            self.keep(async move { fleet.attend().await });
         }
         self.upstreams = upstreams.clone();
         self.shown_upstreams.store(Arc::new(upstreams.clone()));

@@ -176,9 +176,8 @@ async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin, stop: &Cancellat
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
     };
-    match stop.run_until_cancelled(tokio::time::timeout(LINGER, rest)).await {
-        Some(Ok(Err(error))) => tracing::trace!(%error, "an operator's connection did not end in order"),
-        Some(_) | None => {}
+    if let Some(Ok(Err(error))) = stop.run_until_cancelled(tokio::time::timeout(LINGER, rest)).await {
+        tracing::trace!(%error, "an operator's connection did not end in order");
     }
 }
 

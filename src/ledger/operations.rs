@@ -2,7 +2,9 @@
 //!
 //! An operator is told what a request with the same key would be told: a claim whose session is dead is an unknown
 //! outcome. Every change is a compare-and-swap on what the operator has seen. Must not know who the operator is
-//! (`../admin/`). Read `open.rs` and `../protocol/outline.rs` before.
+//! (`../admin/`). Read `open.rs` and `../protocol/outline.rs` before; `operations/terms.rs` has what is answered.
+
+mod terms;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use crate::store::{Cursor, Listed, StoreError, Swapped};
 use crate::telemetry::metrics::Call;
 
 pub use crate::protocol::machine::Resolution;
+pub use terms::{Found, NotChanged, Operation, State, Wanted};
 
 /// Records looked through for one page at most, so that a rare state in a large store takes several calls and not one
 /// long one.
@@ -27,108 +30,6 @@ const PAGE_MAX: usize = 500;
 
 /// How often a change is tried again when the record changes between look and write.
 const CHANGE_ROUNDS_MAX: usize = 4;
-
-/// What an operator is told who finds a claim whose process may have ended a moment ago.
-const WORTH_ANOTHER_TRY: &str = "; if its gateway has ended, try again in some seconds, when that is certain";
-
-/// What is known of one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operation {
-    /// Where its record stands.
-    pub key: StorageKey,
-    /// Where in its life it is, as a request with this key would be told.
-    pub state: State,
-    /// What the record says. `None`: it cannot be read.
-    pub outline: Option<Outline>,
-    /// How long it is still kept.
-    pub keep_for: Duration,
-}
-
-/// Where in its life a key is, as a request with it would be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// The first request is still at work.
-    InFlight,
-    /// Answered; the answer replays.
-    Done,
-    /// Answered, but the body was too large or streamed.
-    DoneWithoutBody,
-    /// Nobody knows what came of the first request.
-    Unknown(UnknownReason),
-}
-
-/// Which operations are wanted. `None`: all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// In this state, by the word of [`State::as_str`].
-    pub state: Option<&'static str>,
-    /// Of the route with this path pattern.
-    pub route: Option<String>,
-}
-
-/// Some of the operations that are wanted.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The operations.
-    pub operations: Vec<Operation>,
-    /// Records looked through for them.
-    pub looked_through: usize,
-    /// Where to go on; `None`: these were the last.
-    pub next: Option<Cursor>,
-}
-
-/// Why an operation was not changed. Unless it is [`NotChanged::Unavailable`], nothing was.
-#[derive(Debug, thiserror::Error)]
-pub enum NotChanged {
-    /// No record stands under the key.
-    #[error("find a record: there is none, or its retention has ended")]
-    Absent,
-    /// Its outcome is not unknown.
-    #[error("resolve it: its outcome is not unknown, it is {}{}", .0.as_str(), .0.hint())]
-    NotUnknown(State),
-    /// The request is at work: to forget it would let another run beside it.
-    #[error("forget it: the request is still at work{WORTH_ANOTHER_TRY}")]
-    InFlight,
-    /// Another attempt stands there than the operator has seen.
-    #[error("find the expected attempt: the record has changed")]
-    Changed,
-    /// The record cannot be read, so nobody can tell which attempt it is.
-    #[error("read the record")]
-    Unreadable,
-    /// Nothing is known: the change may have been made.
-    #[error("have the store make the change")]
-    Unavailable(#[from] Unavailable),
-}
-
-impl State {
-    /// Every word of [`State::as_str`].
-    pub const WORDS: [&'static str; 4] = ["in-flight", "done", "done-without-body", "unknown"];
-
-    /// The word for people and programs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InFlight => "in-flight",
-            Self::Done => "done",
-            Self::DoneWithoutBody => "done-without-body",
-            Self::Unknown(_) => "unknown",
-        }
-    }
-
-    fn hint(self) -> &'static str {
-        match self {
-            Self::InFlight => WORTH_ANOTHER_TRY,
-            Self::Done | Self::DoneWithoutBody | Self::Unknown(_) => "",
-        }
-    }
-}
-
-impl Wanted {
-    fn is(&self, operation: &Operation) -> bool {
-        let route = operation.outline.as_ref().map(|outline| &outline.route);
-        self.state.is_none_or(|state| state == operation.state.as_str())
-            && self.route.as_ref().is_none_or(|wanted| Some(wanted) == route)
-    }
-}
 
 impl Ledger {
     /// Some of the operations that are wanted, `most` of them or about as many, beginning after `after`. An operation
@@ -184,10 +85,12 @@ impl Ledger {
     /// Resolves an unknown outcome, if the attempt that stands is the one expected. Answers what stands afterwards.
     ///
     /// A claim of another process is unknown only once its session has been absent for a heartbeat. Until then it is
-    /// [`NotChanged::NotUnknown`], and worth another try.
+    /// [`NotChanged::NotUnknown`], and worth another try. One that a living process has given up is unknown to that
+    /// process at once, and to others only when it has ended.
     ///
-    /// A key that was claimed in two ways (`twofold.rs`) has two records, and this is about one of them. A retry is
-    /// told the worse of the two, so the other one is to be resolved too.
+    /// A key that was claimed in two ways (`twofold.rs`) has two records, and this is about one of them; from a storage
+    /// key the other cannot be told. Both are to be resolved, and alike: a retry is told of the older one first, and a
+    /// gateway that knows one way of the two sees one of them only.
     ///
     /// May be repeated after [`NotChanged::Unavailable`]: what was done before is not done again, and a release that
     /// was done before is [`NotChanged::Absent`].

@@ -17,6 +17,7 @@ use onceway::store::transfer::{Moved, Transfer};
 use crate::ledger::{
     Fault, SECOND, Unreliable, answer, claim, patient_process, pay, process, question, replayed,
 };
+use crate::servers::redis::RedisServer;
 
 fn completed() -> Resolution {
     Resolution::Complete { answer: answer("as the ledger of the bank says"), keep_for: 600 * SECOND }
@@ -394,4 +395,45 @@ async fn reopened(dir: &std::path::Path) -> EmbeddedStore {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     EmbeddedStore::open(dir).unwrap()
+}
+
+/// Sessions that live long enough on a loaded machine, with a heartbeat that a test can wait for.
+fn shared() -> Settings {
+    Settings { session_ttl: 10 * SECOND, ..alone() }
+}
+
+/// Asks until it is so, for as long as a loaded machine may take.
+async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    for _ in 0..3000 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test]
+async fn what_is_forgotten_through_one_gateway_on_a_redis_is_let_go_of_by_another_within_a_heartbeat() {
+    let redis = RedisServer::start();
+    let (one, other) = (over(redis.store().await, shared()).await, over(redis.store().await, shared()).await);
+    claim(&one, &pay()).await.complete(answer("paid")).await;
+    assert_eq!(replayed(&other, &pay()).await, "paid");
+    one.forget(&pay().key, None).await.unwrap();
+    eventually("it is let go of", async || other.recall(&pay()).is_none()).await;
+    claim(&other, &pay()).await;
+}
+
+#[tokio::test]
+async fn what_a_gateway_that_died_left_in_a_redis_is_resolved_through_another() {
+    let redis = RedisServer::start();
+    let (one, other) = (over(redis.store().await, shared()).await, over(redis.store().await, shared()).await);
+    let late = claim(&one, &pay()).await;
+    one.stop();
+    one.end_session().await.unwrap();
+    let is_unknown = async || stands(&other).await.state == State::Unknown(UnknownReason::SessionDied);
+    eventually("it is unknown", is_unknown).await;
+    assert_eq!(resolve(&other, completed()).await.unwrap().unwrap().state, State::Done);
+    assert_eq!(late.complete(answer("late")).await, Settlement::Superseded);
+    assert_eq!(replayed(&other, &pay()).await, "as the ledger of the bank says");
 }

@@ -18,7 +18,7 @@ const ALERTS: &str = "deploy/prometheus/alerts.yml";
 fn pages() -> BTreeMap<String, String> {
     let entries = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap());
     let name = |entry: &fs::DirEntry| entry.file_name().into_string().unwrap();
-    let pages = entries.filter(|entry| name(entry).ends_with(".md"));
+    let pages = entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "md"));
     pages.map(|entry| (name(&entry), fs::read_to_string(entry.path()).unwrap())).collect()
 }
 

@@ -125,6 +125,25 @@ fn an_answer_that_the_store_does_not_take_is_delivered_all_the_same_and_kept_lat
 }
 
 #[test]
+fn an_answer_that_the_store_has_not_taken_yet_is_told_as_unstored_to_retries_too() {
+    let (mut redis, gate) = (RedisServer::start(), Gate::shut());
+    let upstream = Upstream::always(Reply::payment(1).held_by(&gate));
+    let gateway = on(&redis, &upstream).policy("commit_timeout = \"300ms\"").start();
+    let mut client = gateway.send(&post("/payments").key("k"));
+    upstream.request(1);
+    redis.kill();
+    gate.open();
+    assert_eq!(client.read().word().as_deref(), Some("unstored"));
+    let retry = gateway.ask(&post("/payments").key("k"));
+    assert_eq!((retry.text(), retry.word().as_deref()), ("payment 1".into(), Some("unstored")));
+    assert_eq!(retry.header("idempotent-replayed").as_deref(), Some("true"));
+    redis.restart();
+    let is_replayed = || gateway.ask(&post("/payments").key("k")).word().as_deref() == Some("replayed");
+    until("the store has it", is_replayed);
+    assert_eq!(upstream.executions(), 1);
+}
+
+#[test]
 fn a_store_that_is_away_for_a_moment_when_the_answer_comes_is_waited_for() {
     let (mut redis, gate) = (RedisServer::start(), Gate::shut());
     let upstream = Upstream::always(Reply::payment(1).held_by(&gate));
