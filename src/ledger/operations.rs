@@ -25,6 +25,11 @@ pub use terms::{Found, NotChanged, Operation, State, Wanted};
 /// long one.
 pub const LOOKED_THROUGH_MAX: usize = 10_000;
 
+/// Pages of the store that one call asks for at most, and how long it goes on asking: in a store that is shared with
+/// others page after page may be empty, and whoever asked does not wait for ever.
+const PAGES_MAX: usize = 40;
+const LOOKED_FOR_MAX: Duration = Duration::from_secs(3);
+
 /// Records asked for at once at most while few of them are wanted.
 const PAGE_MAX: usize = 500;
 
@@ -44,7 +49,7 @@ impl Ledger {
     ) -> Result<Found, Unavailable> {
         let mut owners = HashMap::new();
         let (mut operations, mut looked_through, mut next) = (Vec::new(), 0, after);
-        let mut page = most.max(1);
+        let (mut page, mut pages, began) = (most.max(1), 0, clock::monotonic());
         loop {
             let listing = self.asked(Call::List, self.store.list(next.clone(), page)).await?;
             let read = listing.records.len();
@@ -65,8 +70,13 @@ impl Ledger {
             page = if matching.is_empty() { (page * 2).min(PAGE_MAX) } else { page };
             operations.append(&mut matching);
             looked_through += read;
+            pages += 1;
             next = listing.next;
-            if next.is_none() || operations.len() >= most || looked_through >= LOOKED_THROUGH_MAX {
+            let is_enough = operations.len() >= most
+                || looked_through >= LOOKED_THROUGH_MAX
+                || pages >= PAGES_MAX
+                || clock::monotonic().saturating_duration_since(began) >= LOOKED_FOR_MAX;
+            if next.is_none() || is_enough {
                 return Ok(Found { operations, looked_through, next });
             }
         }

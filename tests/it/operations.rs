@@ -355,6 +355,26 @@ async fn what_is_rare_is_found_among_many_and_no_page_is_larger_than_asked_for()
     assert_eq!((found, looked_through), (3, 300));
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_list_ends_though_page_after_page_holds_nothing_and_the_next_goes_on() {
+    let store = Unreliable::new();
+    let ledger = process(&store).await;
+    orphan(&ledger).await;
+    store.begin_with_empty_pages(150);
+    let (mut calls, mut found, mut next) = (0, 0, None);
+    loop {
+        let before = store.empty_pages_left();
+        let page = ledger.list(&Wanted::default(), next, 50).await.unwrap();
+        assert!(before - store.empty_pages_left() <= 64, "one call must not go through a whole server");
+        (calls, found, next) = (calls + 1, found + page.operations.len(), page.next);
+        if next.is_none() {
+            break;
+        }
+    }
+    assert!(calls > 1);
+    assert_eq!(found, 1);
+}
+
 fn alone() -> Settings {
     Settings { store_timeout: 30 * SECOND, session_ttl: 60 * SECOND, local_cache_bytes: 1 << 20 }
 }
