@@ -9,11 +9,14 @@ mod terms;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{Ledger, Unavailable, sessions};
 use crate::clock;
 use crate::protocol::machine::{self, HandsOff, Owner};
 use crate::protocol::outline::{Outline, Stage};
 use crate::protocol::record::{Attempt, Phase, Record, Seen, Session, UnknownReason};
+use crate::protocol::saved::SavedResponse;
 use crate::protocol::scope::StorageKey;
 use crate::store::{Cursor, Listed, StoreError, Swapped};
 use crate::telemetry::metrics::Call;
@@ -269,10 +272,20 @@ fn state_in_flight(outline: &Outline, owner: Owner) -> State {
 /// Whether an operator has said the same of this attempt before.
 fn is_completed_so(record: &Record, resolution: &Resolution) -> bool {
     match (&record.phase, resolution) {
-        (Phase::Done { saved, .. }, Resolution::Complete { answer, .. }) => saved == answer,
+        (Phase::Done { saved, .. }, Resolution::Complete { answer, .. }) => {
+            saved.head.status == answer.head.status
+                && undated(saved).eq(undated(answer))
+                && saved.body == answer.body
+                && saved.trailers == answer.trailers
+        }
         (Phase::Done { .. }, Resolution::Release)
         | (Phase::InFlight | Phase::DoneWithoutBody { .. } | Phase::Unknown { .. }, _) => false,
     }
+}
+
+/// The field lines of an answer but for its date: where an operator gives none, it is the moment of asking.
+fn undated(answer: &SavedResponse) -> impl Iterator<Item = &(String, Bytes)> {
+    answer.head.headers.iter().filter(|(name, _)| name != "date")
 }
 
 fn not_unknown(hands_off: HandsOff, record: &Record) -> State {

@@ -186,6 +186,24 @@ async fn a_completion_whose_acknowledgement_was_lost_is_known_again_when_it_is_r
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_completion_is_known_again_though_its_repetition_bears_a_later_date() {
+    let store = Unreliable::new();
+    let ledger = process(&store).await;
+    orphan(&ledger).await;
+    let attempt = attempt(&ledger).await;
+    let dated = |date: &'static str| {
+        let mut answer = answer("as the ledger of the bank says");
+        answer.head.headers.push(("date".to_owned(), date.into()));
+        Resolution::Complete { answer, keep_for: 600 * SECOND }
+    };
+    let (first, later) = ("Mon, 23 Nov 2026 09:00:00 GMT", "Mon, 23 Nov 2026 09:00:07 GMT");
+    ledger.resolve(&pay().key, attempt, dated(first)).await.unwrap();
+    let done = stands(&ledger).await;
+    let again = ledger.resolve(&pay().key, attempt, dated(later)).await.unwrap().unwrap();
+    assert_eq!((again.state, again.outline), (State::Done, done.outline));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removal_whose_acknowledgement_was_lost_is_absent_when_it_is_repeated() {
     let store = Unreliable::new();
     let ledger = process(&store).await;
