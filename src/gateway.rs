@@ -201,8 +201,7 @@ async fn start_on(config: Config, sockets: Sockets) -> Result<Running, GatewayEr
         let ledger = ledger.clone();
         async move { ledger.heartbeat().await }
     });
-    let is_connected = ledger.connected(config.store.timeout).await;
-    if is_connected {
+    if ledger.connected(config.store.timeout).await {
         vetting.first().await?;
     } else {
         tracing::warn!(store = %ledger.store_name(), "the store takes no claims yet: guarded requests are refused until it does");

@@ -200,7 +200,7 @@ const RECOGNISES_STATUS: &[(&str, &str)] = &[
     ("src/proxy/aside.rs", "CONTINUE"),
     ("src/proxy/headers.rs", "UPGRADE_REQUIRED"),
     ("src/proxy/upgrade.rs", "SWITCHING_PROTOCOLS"),
-    ("src/proxy/execute.rs", "SWITCHING_PROTOCOLS"),
+    ("src/proxy/received.rs", "SWITCHING_PROTOCOLS"),
     ("src/server/http1.rs", "SWITCHING_PROTOCOLS"),
     ("src/upstream/http1.rs", "NO_CONTENT"),
     ("src/upstream/http1.rs", "SWITCHING_PROTOCOLS"),

@@ -1,7 +1,9 @@
 //! A claim on one storage key: the licence to forward one request, and the duty to say what came of it.
 //!
 //! Each way to settle consumes the claim. Dropping it unsettled leaves the tombstone, which reads as an
-//! unknown outcome: safe. Read `mod.rs` before, `twofold.rs` after.
+//! unknown outcome: safe. Read `mod.rs` before, `claim/late.rs` (an answer that comes late) and `twofold.rs` after.
+
+mod late;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,8 @@ use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
 use crate::store::{StoreError, Swapped};
 use crate::telemetry::metrics::{Call, Metrics};
+
+pub(super) use late::LateOne;
 
 /// For how long a settlement that the store would not take is tried again in the background.
 pub const BACKGROUND_COMMIT_MAX: Duration = Duration::from_mins(10);
@@ -38,16 +42,6 @@ pub(super) struct OneClaim {
     asked: Moment,
     /// Held for its `Drop`: while it lives, readers know that somebody answers for the claim.
     live: Live,
-}
-
-/// A claim whose outcome was written as unknown, while its answer may still come.
-#[derive(Debug)]
-pub(super) struct LateOne {
-    claim: OneClaim,
-    /// The least revision that the unknown outcome can have in the store. A lower one is an older write of this
-    /// attempt that came back: to count on from there would give two records one version.
-    revision_min: u32,
-    background: Option<tokio::task::AbortHandle>,
 }
 
 /// Proof that the upstream did not process the request.
@@ -343,60 +337,6 @@ impl OneClaim {
             Transition::Write { next, .. } => self.ledger.shared.answers.remember(self.key, next, as_of),
             Transition::Remove | Transition::Keep => {}
         }
-    }
-}
-
-impl LateOne {
-    /// Keeps an answer that came after its timeout, if nobody resolved the key meanwhile.
-    pub(super) async fn complete(self, saved: SavedResponse) -> Settlement {
-        self.settle(Outcome::Completed(saved)).await
-    }
-
-    /// Keeps the head of such an answer, if its body is not kept.
-    pub(super) async fn complete_without_body(self, head: SavedHead) -> Settlement {
-        self.settle(Outcome::CompletedWithoutBody(head)).await
-    }
-
-    /// Gives the key back: the upstream said, late, that it did not process the request.
-    pub(super) async fn release(self, _proof: Unprocessed) -> Settlement {
-        self.settle(Outcome::Unprocessed).await
-    }
-
-    async fn settle(mut self, outcome: Outcome) -> Settlement {
-        // The write of the unknown outcome may still be tried; what stands now tells which it is. Should it
-        // arrive later all the same, it finds another revision.
-        if let Some(background) = self.background.take() {
-            background.abort();
-        }
-        match self.claim.fetch_until_told().await {
-            Some(Seen::Record(record)) if self.is_unknown_still(&record) => {
-                self.claim.record = *record;
-                self.claim.settle(outcome).await.0
-            }
-            Some(Seen::Nothing) => match outcome {
-                // Why it lands though an operator may have released the key: see `OneClaim::restore`.
-                Outcome::Completed(_) | Outcome::CompletedWithoutBody(_) => {
-                    self.claim.record.version.revision = self.revision_min;
-                    self.claim.settle(outcome).await.0
-                }
-                Outcome::Unprocessed => Settlement::Stored,
-                Outcome::Unknown(_) => Settlement::Superseded,
-            },
-            Some(Seen::Record(_) | Seen::Unreadable) => {
-                tracing::warn!(
-                    operation_ref = %self.claim.key,
-                    "a late answer is not kept: an operator or another attempt has settled the key meanwhile"
-                );
-                Settlement::Superseded
-            }
-            None => Settlement::Unstored,
-        }
-    }
-
-    fn is_unknown_still(&self, stands: &Record) -> bool {
-        stands.version.attempt == self.claim.record.version.attempt
-            && stands.version.revision >= self.revision_min
-            && matches!(stands.phase, Phase::InFlight | Phase::Unknown { .. })
     }
 }
 
