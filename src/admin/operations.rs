@@ -12,7 +12,7 @@ use super::shown;
 use crate::ledger::operations::{State, Wanted};
 use crate::ledger::{Ledger, Unavailable};
 use crate::protocol::scope::StorageKey;
-use crate::store::Cursor;
+use crate::store::{Cursor, StoreError};
 
 /// Operations of one page, where nothing else is asked for, and at most.
 const LIMIT: u64 = 50;
@@ -33,16 +33,23 @@ pub(super) async fn list(desk: &Desk, query: Option<&str>) -> Result<Answer, Pro
     let limit = usize::try_from(limit.transpose()?.unwrap_or(LIMIT)).unwrap_or(usize::MAX);
     let after = asked.text("cursor")?.map(|text| match URL_SAFE_NO_PAD.decode(text) {
         Ok(bytes) => Ok(Cursor(bytes)),
-        Err(_) => Err(invalid("cursor", "it is none that a page of this store has told as its next")),
+        Err(_) => Err(strange_cursor()),
     });
     let after = after.transpose()?;
     asked.end()?;
-    let found = ledger(desk)?.list(&wanted, after, limit).await.map_err(|error| unavailable(&error))?;
+    let found = match ledger(desk)?.list(&wanted, after, limit).await {
+        Err(Unavailable::Store(StoreError::StrangeCursor)) => Err(strange_cursor()),
+        found => found.map_err(|error| unavailable(&error)),
+    }?;
     Ok(answers::json(&json!({
         "operations": found.operations.iter().map(shown::operation).collect::<Vec<_>>(),
         "next": found.next.map(|Cursor(bytes)| URL_SAFE_NO_PAD.encode(bytes)),
         "looked_through": found.looked_through,
     })))
+}
+
+fn strange_cursor() -> Problem {
+    invalid("cursor", "it is none that a page of this store has told as its next")
 }
 
 /// `GET /v1/operations/{ref}`

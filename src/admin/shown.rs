@@ -21,8 +21,6 @@ pub(super) fn moment(at: UnixMillis) -> String {
 
 /// What is known of a key.
 pub(super) fn operation(operation: &Operation) -> Value {
-    let keep_for = u64::try_from(operation.keep_for.as_millis()).unwrap_or(u64::MAX);
-    let expires_at = moment(UnixMillis(clock::unix_millis().0.saturating_add(keep_for)));
     let reason = match operation.state {
         State::Unknown(reason) => Some(reason.as_str()),
         State::InFlight | State::Done | State::DoneWithoutBody => None,
@@ -39,9 +37,21 @@ pub(super) fn operation(operation: &Operation) -> Value {
         "session": outline.map(|outline| token(outline.session.0)),
         "opened_at": outline.map(|outline| moment(outline.opened_at)),
         "settled_at": settled.map(|settled| moment(settled.at)),
-        "expires_at": expires_at,
+        "expires_at": moment(end(operation, settled)),
         "status": status,
         "body_bytes": body_bytes,
+    })
+}
+
+/// When a record ends. That of an answer is known. Of any other the store tells how long it has yet, from one moment to
+/// the next not quite the same: to the second that means something.
+fn end(operation: &Operation, settled: Option<Settled>) -> UnixMillis {
+    let after = |at: u64, keep_for: Duration| {
+        at.saturating_add(u64::try_from(keep_for.as_millis()).unwrap_or(u64::MAX))
+    };
+    UnixMillis(match settled {
+        Some(settled) => after(settled.at.0, settled.keep_for),
+        None => after(clock::unix_millis().0, operation.keep_for) / 1000 * 1000,
     })
 }
 

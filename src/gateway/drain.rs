@@ -81,6 +81,7 @@ impl Running {
         if timeout(FLUSH_MAX, self.admin.tasks.wait()).await.is_err() {
             tracing::debug!("some operators' connections were cut");
         }
+        self.metrics.observe_no_more();
         tracing::info!("stopped");
     }
 }

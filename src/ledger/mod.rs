@@ -364,7 +364,8 @@ impl Ledger {
         let (limit, began) = (self.shared.settings.store_timeout, clock::monotonic());
         let asked = tokio::time::timeout(limit, asking).await.unwrap_or(Err(StoreError::TimedOut(limit)));
         let outcome = match &asked {
-            Ok(_) => CallOutcome::Ok,
+            // Whoever asked gave it a cursor that is none: nothing is wrong with the store.
+            Ok(_) | Err(StoreError::StrangeCursor) => CallOutcome::Ok,
             Err(StoreError::TimedOut(_)) => CallOutcome::Timeout,
             Err(_) => CallOutcome::Error,
         };

@@ -9,11 +9,14 @@ mod terms;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{Ledger, Unavailable, sessions};
 use crate::clock;
 use crate::protocol::machine::{self, HandsOff, Owner};
 use crate::protocol::outline::{Outline, Stage};
 use crate::protocol::record::{Attempt, Phase, Record, Seen, Session, UnknownReason};
+use crate::protocol::saved::SavedResponse;
 use crate::protocol::scope::StorageKey;
 use crate::store::{Cursor, Listed, StoreError, Swapped};
 use crate::telemetry::metrics::Call;
@@ -24,6 +27,11 @@ pub use terms::{Found, NotChanged, Operation, State, Wanted};
 /// Records looked through for one page at most, so that a rare state in a large store takes several calls and not one
 /// long one.
 pub const LOOKED_THROUGH_MAX: usize = 10_000;
+
+/// Pages of the store that one call asks for at most, and how long it goes on asking: in a store that is shared with
+/// others page after page may be empty, and whoever asked does not wait for ever.
+const PAGES_MAX: usize = 40;
+const LOOKED_FOR_MAX: Duration = Duration::from_secs(3);
 
 /// Records asked for at once at most while few of them are wanted.
 const PAGE_MAX: usize = 500;
@@ -44,7 +52,7 @@ impl Ledger {
     ) -> Result<Found, Unavailable> {
         let mut owners = HashMap::new();
         let (mut operations, mut looked_through, mut next) = (Vec::new(), 0, after);
-        let mut page = most.max(1);
+        let (mut page, mut pages, began) = (most.max(1), 0, clock::monotonic());
         loop {
             let listing = self.asked(Call::List, self.store.list(next.clone(), page)).await?;
             let read = listing.records.len();
@@ -65,8 +73,13 @@ impl Ledger {
             page = if matching.is_empty() { (page * 2).min(PAGE_MAX) } else { page };
             operations.append(&mut matching);
             looked_through += read;
+            pages += 1;
             next = listing.next;
-            if next.is_none() || operations.len() >= most || looked_through >= LOOKED_THROUGH_MAX {
+            let is_enough = operations.len() >= most
+                || looked_through >= LOOKED_THROUGH_MAX
+                || pages >= PAGES_MAX
+                || clock::monotonic().saturating_duration_since(began) >= LOOKED_FOR_MAX;
+            if next.is_none() || is_enough {
                 return Ok(Found { operations, looked_through, next });
             }
         }
@@ -259,10 +272,20 @@ fn state_in_flight(outline: &Outline, owner: Owner) -> State {
 /// Whether an operator has said the same of this attempt before.
 fn is_completed_so(record: &Record, resolution: &Resolution) -> bool {
     match (&record.phase, resolution) {
-        (Phase::Done { saved, .. }, Resolution::Complete { answer, .. }) => saved == answer,
+        (Phase::Done { saved, .. }, Resolution::Complete { answer, .. }) => {
+            saved.head.status == answer.head.status
+                && undated(saved).eq(undated(answer))
+                && saved.body == answer.body
+                && saved.trailers == answer.trailers
+        }
         (Phase::Done { .. }, Resolution::Release)
         | (Phase::InFlight | Phase::DoneWithoutBody { .. } | Phase::Unknown { .. }, _) => false,
     }
+}
+
+/// The field lines of an answer but for its date: where an operator gives none, it is the moment of asking.
+fn undated(answer: &SavedResponse) -> impl Iterator<Item = &(String, Bytes)> {
+    answer.head.headers.iter().filter(|(name, _)| name != "date")
 }
 
 fn not_unknown(hands_off: HandsOff, record: &Record) -> State {

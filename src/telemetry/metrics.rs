@@ -79,7 +79,12 @@ impl Metrics {
 
     /// From now on `observe` tells what others count already.
     pub fn observe_by(&self, observe: Observe) {
-        self.observer.ask(observe);
+        self.observer.ask(Some(observe));
+    }
+
+    /// From now on nobody tells: the gateway has ended, and what it held is let go of.
+    pub fn observe_no_more(&self) {
+        self.observer.ask(None);
     }
 
     /// From now on `open` tells how many connections operators have.

@@ -3,14 +3,15 @@
 //! Knows nothing of the console but that it is a page. Each browser has a driver and a profile of its own; both end when
 //! it is dropped.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::harness::{Client, ask, until};
+use crate::harness::{Client, PATIENCE, ask, until};
 
 /// Keys that write nothing.
 pub(crate) const ENTER: &str = "\u{e007}";
@@ -23,13 +24,17 @@ pub(crate) struct Browser {
     driver: Child,
     address: SocketAddr,
     session: String,
+    /// Where both keep what they write; it goes with them.
+    _dir: TempDir,
 }
 
 impl Browser {
     /// Starts one, and opens the page.
     pub(crate) fn at(url: &str) -> Self {
+        let dir = TempDir::new().unwrap();
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
+            .env("TMPDIR", dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -40,7 +45,7 @@ impl Browser {
             .find_map(|line| line.trim_end_matches('.').split_once("successfully on port ")?.1.parse().ok());
         let address = SocketAddr::from(([127, 0, 0, 1], port.expect("the driver tells its port")));
         thread::spawn(move || lines.for_each(drop));
-        let mut browser = Self { driver, address, session: String::new() };
+        let mut browser = Self { driver, address, session: String::new(), _dir: dir };
         let session = browser.call("POST", "/session", &capabilities());
         session["sessionId"].as_str().expect("a session").clone_into(&mut browser.session);
         browser.resize(1280, 900);
@@ -157,12 +162,16 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        if !self.session.is_empty() && !thread::panicking() {
-            self.call("DELETE", &format!("/session/{}", self.session), &Value::Null);
+        // The driver ends its browser with the session, and only then. Also after a failure, so nothing may panic here.
+        if let Ok(mut stream) = TcpStream::connect(self.address) {
+            let (session, host) = (&self.session, self.address);
+            let end =
+                format!("DELETE /session/{session} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            stream.set_read_timeout(Some(PATIENCE)).ok();
+            stream.write_all(end.as_bytes()).ok();
+            stream.read_exact(&mut [0]).ok();
         }
-        // The driver ends its browser when it is asked to end.
-        let pid = self.driver.id().to_string();
-        Command::new("kill").args(["-s", "TERM", &pid]).status().ok();
+        self.driver.kill().ok();
         self.driver.wait().ok();
     }
 }

@@ -332,3 +332,21 @@ fn by_hand(dir: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
     change(&transaction);
     transaction.commit().unwrap();
 }
+
+/// A gateway on this store, and on ports of its own.
+async fn gateway_on(dir: &Path) -> onceway::gateway::Running {
+    let mut config = onceway::config::for_upstream("http://127.0.0.1:9", None, None).unwrap();
+    config.server.listen = "127.0.0.1:0".parse().unwrap();
+    config.admin.listen = config.server.listen;
+    config.store.url = onceway::config::StoreUrl::Embedded(dir.to_owned());
+    onceway::gateway::start(config).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_gateway_that_has_drained_leaves_its_store_closed() {
+    let dir = TempDir::new().unwrap();
+    let gateway = gateway_on(dir.path()).await;
+    assert!(matches!(EmbeddedStore::open(dir.path()), Err(OpenError::InUse { .. })));
+    gateway.drain().await;
+    eventually("the store is let go of", async || EmbeddedStore::open(dir.path()).is_ok()).await;
+}

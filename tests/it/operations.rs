@@ -186,6 +186,24 @@ async fn a_completion_whose_acknowledgement_was_lost_is_known_again_when_it_is_r
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_completion_is_known_again_though_its_repetition_bears_a_later_date() {
+    let store = Unreliable::new();
+    let ledger = process(&store).await;
+    orphan(&ledger).await;
+    let attempt = attempt(&ledger).await;
+    let dated = |date: &'static str| {
+        let mut answer = answer("as the ledger of the bank says");
+        answer.head.headers.push(("date".to_owned(), date.into()));
+        Resolution::Complete { answer, keep_for: 600 * SECOND }
+    };
+    let (first, later) = ("Mon, 23 Nov 2026 09:00:00 GMT", "Mon, 23 Nov 2026 09:00:07 GMT");
+    ledger.resolve(&pay().key, attempt, dated(first)).await.unwrap();
+    let done = stands(&ledger).await;
+    let again = ledger.resolve(&pay().key, attempt, dated(later)).await.unwrap().unwrap();
+    assert_eq!((again.state, again.outline), (State::Done, done.outline));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removal_whose_acknowledgement_was_lost_is_absent_when_it_is_repeated() {
     let store = Unreliable::new();
     let ledger = process(&store).await;
@@ -353,6 +371,26 @@ async fn what_is_rare_is_found_among_many_and_no_page_is_larger_than_asked_for()
         }
     }
     assert_eq!((found, looked_through), (3, 300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_list_ends_though_page_after_page_holds_nothing_and_the_next_goes_on() {
+    let store = Unreliable::new();
+    let ledger = process(&store).await;
+    orphan(&ledger).await;
+    store.begin_with_empty_pages(150);
+    let (mut calls, mut found, mut next) = (0, 0, None);
+    loop {
+        let before = store.empty_pages_left();
+        let page = ledger.list(&Wanted::default(), next, 50).await.unwrap();
+        assert!(before - store.empty_pages_left() <= 64, "one call must not go through a whole server");
+        (calls, found, next) = (calls + 1, found + page.operations.len(), page.next);
+        if next.is_none() {
+            break;
+        }
+    }
+    assert!(calls > 1);
+    assert_eq!(found, 1);
 }
 
 fn alone() -> Settings {

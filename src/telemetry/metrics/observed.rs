@@ -3,7 +3,7 @@
 //! Must not know whom it asks: `../../gateway/observe.rs` does.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -84,30 +84,32 @@ pub struct ServerObserved {
 /// Tells what is so.
 pub type Observe = Box<dyn Fn() -> Observed + Send + Sync>;
 
-/// Whom to ask, once there is somebody.
+/// Whom to ask, while there is somebody. Whoever is asked holds what it tells of, and that counts by these metrics: each
+/// would keep the other for ever, were it not let go of.
 #[derive(Clone, Default)]
 pub(super) struct Observer(Arc<Asked>);
 
 #[derive(Default)]
 struct Asked {
-    gateway: OnceLock<Observe>,
+    gateway: Mutex<Option<Arc<Observe>>>,
     operators: OnceLock<Box<dyn Fn() -> usize + Send + Sync>>,
 }
 
 impl Observer {
-    /// From now on `observe` is asked. The first stays.
-    pub(super) fn ask(&self, observe: Observe) {
-        self.0.gateway.get_or_init(|| observe);
+    /// From now on `observe` is asked; `None`: nobody.
+    pub(super) fn ask(&self, observe: Option<Observe>) {
+        *self.0.gateway.lock().unwrap_or_else(PoisonError::into_inner) = observe.map(Arc::new);
     }
 
-    /// The same for the connections of operators.
+    /// The same for the connections of operators. The first stays.
     pub(super) fn ask_operators(&self, open: Box<dyn Fn() -> usize + Send + Sync>) {
         self.0.operators.get_or_init(|| open);
     }
 
-    /// What is so now; `None` while the gateway starts.
+    /// What is so now; `None` while the gateway starts, and once it has ended.
     pub(super) fn observed(&self) -> Option<Observed> {
-        let mut now = self.0.gateway.get()?();
+        let gateway = self.0.gateway.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut now = gateway?();
         now.connections.extend(self.0.operators.get().map(|open| ("admin", open())));
         Some(now)
     }

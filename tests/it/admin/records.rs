@@ -125,6 +125,16 @@ fn which_of_several_routes_is_meant_has_to_be_said() {
 }
 
 #[test]
+fn a_cursor_that_no_page_has_told_is_wrong_and_says_nothing_of_the_store() {
+    let upstream = Upstream::of_payments();
+    let office = Office::before(&upstream);
+    for cursor in ["AAAA", "", "bm9uc2Vuc2U", "%20", "*"] {
+        let told = office.ask(&read(&format!("/v1/operations?cursor={cursor}")));
+        assert_eq!(told.problem(), (400, "request-invalid".into()), "{cursor}");
+    }
+}
+
+#[test]
 fn no_record_is_a_404() {
     let upstream = Upstream::of_payments();
     let office = Office::before(&upstream);

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::office::{Files, TOKEN};
+use super::office::{Files, Office, TOKEN, question};
 use crate::harness::certificates::{Authority, TlsCaller};
 use crate::harness::{Gateway, GatewayPlan, Upstream, post, until};
 
@@ -42,6 +42,26 @@ fn a_certificate_of_another_authority_is_no_certificate() {
     let stranger = authority.stranger().showing(&other.caller("ann"));
     assert_eq!(say(&stranger, &gateway, "GET /livez"), "");
     assert!(say(&authority.stranger(), &gateway, "GET /livez").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn the_key_of_a_caller_with_a_certificate_is_found_by_that_certificate() {
+    let (authority, upstream) = (Authority::new("ca"), Upstream::of_payments());
+    let lines = [authority.listener_lines(), authority.asking_line()].join("\n");
+    let plan = GatewayPlan::before(&upstream).server(&lines).policy("scope = [\"client-cert\"]");
+    let office = Office::of(&plan);
+    let signed = authority.caller("ann");
+    let payment = "POST /payments HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let paid = authority.stranger().showing(&signed).say(office.gateway.listen_addr(), payment.as_bytes());
+    assert!(paid.unwrap().starts_with("HTTP/1.1 201"));
+    let find = |certificate: &str| {
+        let asked = json!({ "key": "k", "scope": { "client-cert": certificate } });
+        let answer = office.ask(&question("/v1/operations/find", &asked));
+        serde_json::from_slice::<Value>(&answer.body).unwrap()
+    };
+    assert_eq!(find(&signed.pem())["found"][0]["operation"]["state"], "done");
+    assert_eq!(find(&authority.caller("bob").pem())["found"][0]["operation"], Value::Null);
+    assert_eq!(find("no certificate")["code"], "request-invalid");
 }
 
 #[test]

@@ -2,54 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use onceway::telemetry::metrics::{FAMILIES, Kind, PROBLEM_CODES, VERDICTS};
 use serde_json::Value;
 
 use super::{expect_none, file};
 
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
 const DASHBOARD: &str = "deploy/grafana/onceway.json";
-
-/// Each metric and its labels; a histogram's name without `_bucket`.
-const METRICS: &[(&str, &[&str])] = &[
-    ("onceway_added_latency_seconds", &["le"]),
-    ("onceway_buffered_bytes", &[]),
-    ("onceway_build_info", &["version"]),
-    ("onceway_claims_in_flight", &[]),
-    ("onceway_claims_settled_total", &["outcome", "settlement"]),
-    ("onceway_config_reloads_total", &["outcome"]),
-    ("onceway_connections", &["listener"]),
-    ("onceway_heartbeat_age_seconds", &[]),
-    ("onceway_late_answers_total", &[]),
-    ("onceway_limits_hit_total", &["limit"]),
-    ("onceway_local_cache_bytes", &[]),
-    ("onceway_local_cache_hits_total", &[]),
-    ("onceway_local_cache_misses_total", &[]),
-    ("onceway_local_cache_records", &[]),
-    ("onceway_log_lines_dropped_total", &[]),
-    ("onceway_operator_changes_total", &["action", "outcome"]),
-    ("onceway_problems_total", &["code"]),
-    ("onceway_queue_seconds", &["upstream", "le"]),
-    ("onceway_replay_age_seconds", &["le"]),
-    ("onceway_request_seconds", &["road", "le"]),
-    ("onceway_requests_in_flight", &[]),
-    ("onceway_requests_total", &["route", "verdict"]),
-    ("onceway_sessions_lapsed_total", &[]),
-    ("onceway_store_call_seconds", &["call", "outcome", "le"]),
-    ("onceway_store_closed", &[]),
-    ("onceway_store_reachable", &[]),
-    ("onceway_upstream_connections", &["upstream", "server"]),
-    ("onceway_upstream_failures_total", &["upstream", "left"]),
-    ("onceway_upstream_requests_in_flight", &["upstream", "server"]),
-    ("onceway_upstream_seconds", &["upstream", "le"]),
-    ("onceway_upstream_server_healthy", &["upstream", "server"]),
-    ("onceway_waiters", &[]),
-    ("onceway_would_be_total", &["route", "verdict"]),
-    ("process_cpu_seconds_total", &[]),
-    ("process_max_fds", &[]),
-    ("process_open_fds", &[]),
-    ("process_resident_memory_bytes", &[]),
-    ("process_start_time_seconds", &[]),
-];
 
 /// Labels that every series has from its scrape.
 const OF_THE_SCRAPE: &[&str] = &["job", "instance"];
@@ -70,11 +29,14 @@ const TOLD: &[&str] = &[
     "OncewayUpstreamDown",
 ];
 
-fn labels(metric: &str) -> Option<&'static [&'static str]> {
-    METRICS.iter().find(|(name, _)| *name == metric).map(|(_, labels)| *labels)
+/// The labels of a metric, or nothing if there is none of the name. A histogram goes without `_bucket`.
+fn labels(metric: &str) -> Option<Vec<&'static str>> {
+    let family = FAMILIES.iter().find(|family| family.page_name() == metric)?;
+    let bound = (family.kind == Kind::Histogram).then_some("le");
+    Some(family.labels.iter().copied().chain(bound).collect())
 }
 
-/// The metrics that `text` names, as the tables know them, each with the labels in the braces behind it.
+/// The metrics that `text` names, as the gateway calls them, each with the labels in the braces behind it.
 fn selections(text: &str) -> Vec<(String, Vec<String>)> {
     let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let mut rest = text;
@@ -157,13 +119,25 @@ fn the_dashboard_names_metrics_and_labels_that_exist() {
 }
 
 #[test]
+fn alerts_and_dashboard_name_verdicts_and_codes_that_exist() {
+    let text = file(ALERTS) + &expressions(&dashboard()).join("\n");
+    let named = |label: &str| {
+        let begin = format!("{label}=\"");
+        let values = text.split(&begin).skip(1).filter_map(|rest| rest.split_once('"'));
+        values.map(|(value, _)| value.to_owned()).collect::<BTreeSet<_>>()
+    };
+    let (verdicts, codes) = (named("verdict"), named("code"));
+    assert!(verdicts.len() >= 2 && !codes.is_empty());
+    expect_none("no verdict", verdicts.iter().filter(|verdict| !VERDICTS.contains(&verdict.as_str())));
+    expect_none("no code", codes.iter().filter(|code| !PROBLEM_CODES.contains(&code.as_str())));
+}
+
+#[test]
 fn the_dashboard_shows_every_metric() {
     let shown: BTreeSet<_> = expressions(&dashboard()).iter().flat_map(|text| selections(text)).collect();
     let shown: BTreeSet<_> = shown.into_iter().map(|(metric, _)| metric).collect();
-    expect_none(
-        "no panel shows",
-        METRICS.iter().map(|(name, _)| *name).filter(|name| !shown.contains(*name)),
-    );
+    let names = FAMILIES.iter().map(|family| family.page_name());
+    expect_none("no panel shows", names.filter(|name| !shown.contains(name)));
 }
 
 #[test]

@@ -106,6 +106,13 @@ impl Authority {
     }
 }
 
+impl Signed {
+    /// The certificate as text.
+    pub(crate) fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+}
+
 impl TlsCaller {
     pub(crate) fn showing(mut self, signed: &Signed) -> Self {
         self.identity = Some((signed.certificate.der().to_vec(), signed.key.serialize_der()));
