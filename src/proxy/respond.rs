@@ -593,3 +593,57 @@ fn sentence(fragment: &str) -> String {
         None => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::{PROBLEM_CODES, VERDICTS};
+
+    /// Each rejection once; the compiler tells when there is another.
+    fn next(after: Option<&Rejection>) -> Option<Rejection> {
+        let head = SavedHead { status: 201, headers: Vec::new() };
+        Some(match after {
+            None => Rejection::KeyMissing,
+            Some(Rejection::KeyMissing) => Rejection::KeyInvalid(String::new()),
+            Some(Rejection::KeyInvalid(_)) => Rejection::ScopeMissing(String::new()),
+            Some(Rejection::ScopeMissing(_)) => Rejection::PathAmbiguous,
+            Some(Rejection::PathAmbiguous) => Rejection::Malformed(""),
+            Some(Rejection::Malformed(_)) => Rejection::TargetTooLong { max: 1 },
+            Some(Rejection::TargetTooLong { .. }) => Rejection::HeadTooLarge { max: 1 },
+            Some(Rejection::HeadTooLarge { .. }) => Rejection::TooManyFields { max: 1 },
+            Some(Rejection::TooManyFields { .. }) => Rejection::VersionNotSupported,
+            Some(Rejection::VersionNotSupported) => Rejection::CodingNotKnown,
+            Some(Rejection::CodingNotKnown) => Rejection::HeadTooSlow(Duration::ZERO),
+            Some(Rejection::HeadTooSlow(_)) => Rejection::BodyTooSlow(Duration::ZERO),
+            Some(Rejection::BodyTooSlow(_)) => Rejection::MethodNotSupported,
+            Some(Rejection::MethodNotSupported) => Rejection::ExpectationUnknown,
+            Some(Rejection::ExpectationUnknown) => Rejection::Loop,
+            Some(Rejection::Loop) => Rejection::NoRoute,
+            Some(Rejection::NoRoute) => Rejection::InFlight,
+            Some(Rejection::InFlight) => Rejection::OutcomeUnknown(UnknownReason::ConnectionLost),
+            Some(Rejection::OutcomeUnknown(_)) => Rejection::AnswerLost(UnknownReason::ConnectionLost),
+            Some(Rejection::AnswerLost(_)) => Rejection::ResultUnavailable(head),
+            Some(Rejection::ResultUnavailable(_)) => Rejection::RequestTooLarge { max: 1 },
+            Some(Rejection::RequestTooLarge { .. }) => Rejection::KeyReused,
+            Some(Rejection::KeyReused) => Rejection::UpstreamUnreachable(NotSent::Connect),
+            Some(Rejection::UpstreamUnreachable(_)) => Rejection::PassUnreached(NotSent::Connect),
+            Some(Rejection::PassUnreached(_)) => Rejection::PassBroken(Broken::ConnectionLost),
+            Some(Rejection::PassBroken(_)) => Rejection::PassTimedOut,
+            Some(Rejection::PassTimedOut) => Rejection::StoreUnavailable,
+            Some(Rejection::StoreUnavailable) => Rejection::Overloaded,
+            Some(Rejection::Overloaded) => Rejection::Draining,
+            Some(Rejection::Draining) => Rejection::Internal,
+            Some(Rejection::Internal) => return None,
+        })
+    }
+
+    #[test]
+    fn each_rejection_has_a_code_and_a_word_that_are_counted() {
+        let mut rejection = next(None);
+        while let Some(now) = rejection {
+            assert!(PROBLEM_CODES.contains(&now.code()), "{now:?}");
+            assert!(VERDICTS.contains(&now.word().as_str()), "{now:?}");
+            rejection = next(Some(&now));
+        }
+    }
+}

@@ -130,3 +130,49 @@ impl fmt::Debug for Metrics {
         f.write_str("Metrics")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn routes(paths: &[&str]) -> Vec<Route> {
+        let routes = config::for_upstream("http://127.0.0.1:9000", None, None).unwrap().routes;
+        let at = |path: &&str| Route { path: (*path).to_owned(), ..routes[0].clone() };
+        paths.iter().map(at).collect()
+    }
+
+    fn executed(route: usize) -> Finished {
+        Finished {
+            route: Some(route),
+            word: Some("executed"),
+            problem: None,
+            would_be: None,
+            is_keyed: true,
+            has_answer: true,
+            took: std::time::Duration::ZERO,
+            spent: crate::telemetry::course::Spent::default(),
+        }
+    }
+
+    #[test]
+    fn what_needs_an_escape_in_a_label_has_one() {
+        let metrics = Metrics::new();
+        metrics.of_routes(&routes(&["/a\"b\\c\nd"])).finished(&executed(0));
+        for accept in [None, Some("application/openmetrics-text")] {
+            let (_, page) = metrics.page(accept);
+            let line = r#"onceway_requests_total{route="/a\"b\\c\nd",verdict="executed"} 1"#;
+            assert!(page.lines().any(|found| found == line), "{page}");
+        }
+    }
+
+    #[test]
+    fn another_configuration_counts_on_where_the_last_one_was() {
+        let metrics = Metrics::new();
+        metrics.of_routes(&routes(&["/a", "/b"])).finished(&executed(0));
+        metrics.of_routes(&routes(&["/b", "/a"])).finished(&executed(1));
+        let (_, page) = metrics.page(None);
+        assert!(page.contains("onceway_requests_total{route=\"/a\",verdict=\"executed\"} 2\n"), "{page}");
+        assert!(metrics.verdicts().contains(&("executed", 2)));
+    }
+}

@@ -185,27 +185,34 @@ fn a_limit_that_bites_is_counted() {
 
 #[test]
 fn what_is_under_way_is_shown_and_at_rest_nothing_is() {
-    const GAUGES: [&str; 5] =
-        ["claims_in_flight", "waiters", "requests_in_flight", "buffered_bytes", "connections"];
+    const GAUGES: [&str; 5] = [
+        "claims_in_flight",
+        "waiters",
+        "requests_in_flight",
+        "buffered_bytes",
+        "upstream_requests_in_flight",
+    ];
     let gate = Gate::shut();
     let upstream = Upstream::always(Reply::payment(1).held_by(&gate));
-    let gateway = GatewayPlan::before(&upstream).policy("in_flight = \"wait\"").start();
+    let gateway =
+        GatewayPlan::before(&upstream).policy("in_flight = \"wait\"\nwait_timeout = \"1m\"").start();
     let shown = || {
         let page = page(&gateway);
-        let in_flight = page.sum("onceway_upstream_requests_in_flight");
-        (GAUGES.map(|name| page.sum(&format!("onceway_{name}"))), in_flight)
+        let connections = page.number("onceway_connections", &[("listener", "server")]);
+        (GAUGES.map(|name| page.sum(&format!("onceway_{name}"))), connections)
     };
     let mut first = gateway.send(&post("/payments").key("k"));
     upstream.request(1);
     let mut second = gateway.send(&post("/payments").key("k"));
     // Two bodies of ten bytes each.
-    until("both are under way", || shown() == ([1, 1, 2, 20, 2], 1));
+    until("both are under way", || shown() == ([1, 1, 2, 20, 1], 2));
     gate.open();
     assert_eq!((first.read().status, second.read().status), (201, 201));
     drop((first, second));
     until("nothing is under way", || shown() == ([0; 5], 0));
     let server = [("server", &*upstream.authority()), ("upstream", "default")];
     let page = page(&gateway);
+    assert!(page.number("onceway_connections", &[("listener", "admin")]) > 0, "whoever asks for the page");
     assert_eq!(page.number("onceway_upstream_connections", &server), 1);
     assert_eq!(page.number("onceway_upstream_server_healthy", &server), 1);
 }
@@ -313,4 +320,50 @@ fn the_page_has_the_families_that_are_documented_and_no_others() {
     // Of routes that only observe, and there is none here.
     let expected = described.filter(|(name, _)| name != "onceway_would_be_total").collect();
     assert_eq!(page.families, expected);
+}
+
+#[test]
+fn the_documentation_has_a_row_for_each_family_and_no_other() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    let text = std::fs::read_to_string(file).unwrap();
+    let is_row = |line: &&str| line.starts_with("| `onceway_") || line.starts_with("| `process_");
+    let found: Vec<_> = text.lines().filter(is_row).map(str::to_owned).collect();
+    let expected: Vec<_> = FAMILIES.iter().map(|family| family.row()).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_documentation_has_each_word_that_a_label_can_hold() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    let text = std::fs::read_to_string(file).unwrap();
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).policy("mode = \"observe\"").start();
+    gateway.ask(&post("/payments").key("k"));
+    // Their values come from the configuration, are explained elsewhere, or are numbers.
+    let elsewhere = ["route", "upstream", "server", "code", "version", "le"];
+    for ((name, labels), _) in page(&gateway).series {
+        for (label, word) in labels.iter().filter(|(label, _)| !elsewhere.contains(&label.as_str())) {
+            assert!(text.contains(&format!("`{word}`")), "{label} of {name}: {word}");
+        }
+    }
+}
+
+#[test]
+fn what_operators_change_is_counted() {
+    let upstream = Upstream::always(Reply::answer(500).reset());
+    let dir = tempfile::TempDir::new().unwrap();
+    let (token, audit) = (dir.path().join("token"), dir.path().join("audit"));
+    std::fs::write(&token, "a-token-that-is-long-enough-to-be-one\n").unwrap();
+    let lines = format!("token_file = \"{}\"\naudit_file = \"{}\"", token.display(), audit.display());
+    let gateway = GatewayPlan::before(&upstream).admin(&lines).start();
+    let level = |level: &str| {
+        let ask = ask("PUT", "/v1/log-level").header("Content-Type", "application/json");
+        let ask = ask.header("Authorization", "Bearer a-token-that-is-long-enough-to-be-one");
+        let ask = ask.without_header("Host").header("Host", "localhost");
+        Client::connect(gateway.admin_addr()).send(&ask.body(format!("{{\"level\":\"{level}\"}}"))).read()
+    };
+    let counted = growth(&gateway, "onceway_operator_changes_total", || {
+        assert_eq!(level("debug").status, 204);
+    });
+    assert_eq!(counted, once(&["log-level", "done"]));
 }

@@ -63,6 +63,18 @@ impl Described {
         format!("{}_{}{unit}{total}", self.prefix, self.name)
     }
 
+    /// Its row in `docs/metrics.md`.
+    pub fn row(&self) -> String {
+        let labels: Vec<_> = self.labels.iter().map(|label| format!("`{label}`")).collect();
+        let unit = match self.unit {
+            Unit::None => "",
+            Unit::Seconds => ", seconds",
+            Unit::Bytes => ", bytes",
+        };
+        let (name, kind, labels) = (self.page_name(), self.kind.as_str(), labels.join(", "));
+        format!("| `{name}` | {kind}{unit} | {labels} | {}. |", self.help)
+    }
+
     pub(super) fn page_unit(&self) -> Option<&'static PageUnit> {
         match self.unit {
             Unit::None => None,

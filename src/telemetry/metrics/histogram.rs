@@ -124,7 +124,7 @@ impl Histogram {
     /// Counts something that took so long.
     pub(super) fn observe(&self, time: Duration) {
         let inner = &*self.0;
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = time.as_secs().saturating_mul(SECOND).saturating_add(time.subsec_nanos().into());
         let bucket = inner.bounds.partition_point(|bound| *bound < nanos);
         if let Some(bucket) = inner.buckets.get(bucket) {
             bucket.fetch_add(1, Ordering::Relaxed);
