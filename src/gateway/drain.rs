@@ -57,13 +57,14 @@ impl Running {
         if timeout_at(deadline.max(Instant::now() + FLUSH_MAX), self.ledger.commits_done()).await.is_err() {
             tracing::warn!("some outcomes could not be stored; they read as unknown");
         }
-        if let Some(collector) = self.collector {
-            collector.finish().await;
-        }
         self.ledger.stop();
         if let Err(error) = self.ledger.end_session().await {
             let error: &dyn std::error::Error = &error;
             tracing::warn!(error, "the session was not ended; it lapses by itself");
+        }
+        // After the session's end: a collector that is away must not let others take this gateway for one at work.
+        if let Some(collector) = self.collector {
+            collector.finish().await;
         }
         self.stop.connections.cancel();
         self.admin.stop.cancel();
