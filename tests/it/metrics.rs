@@ -10,6 +10,7 @@ use onceway::telemetry::metrics::FAMILIES;
 use crate::harness::{
     Answer, Ask, Client, Gate, Gateway, GatewayPlan, Reply, Upstream, ask, get, post, until,
 };
+use crate::servers::redis::RedisServer;
 use page::{Dialect, Page};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0";
@@ -366,4 +367,49 @@ fn what_operators_change_is_counted() {
         assert_eq!(level("debug").status, 204);
     });
     assert_eq!(counted, once(&["log-level", "done"]));
+}
+
+#[test]
+fn a_store_that_is_away_is_shown_and_so_is_what_that_did_to_answers() {
+    let (mut redis, gate) = (RedisServer::start(), Gate::shut());
+    let upstream = Upstream::by({
+        let gate = gate.latch();
+        move |request| {
+            gate.wait();
+            Reply::payment(request.number)
+        }
+    });
+    let plan = GatewayPlan::before(&upstream).store(&redis.url()).store_line("timeout = \"300ms\"");
+    let plan = plan.policy("commit_timeout = \"300ms\"\non_store_error = \"forward\"");
+    let gateway = plan.with_short_sessions().start();
+    let mut first = gateway.send(&post("/payments").key("k"));
+    upstream.request(1);
+    let is_reachable = || page(&gateway).number("onceway_store_reachable", &[]) == 1;
+    assert!(is_reachable());
+    redis.kill();
+    until("the store is shown as away", || !is_reachable());
+    gate.open();
+    assert_eq!(first.read().word().as_deref(), Some("unstored"));
+    counts(&gateway, &post("/payments").key("other"), "unprotected");
+    let away = page(&gateway);
+    let settled = [("outcome", "completed"), ("settlement", "unstored")];
+    assert_eq!(away.number("onceway_claims_settled_total", &settled), 1);
+    assert_eq!(away.number(REQUESTS, &[("route", "/payments"), ("verdict", "unstored")]), 1);
+    let failed = away.sum_where("onceway_store_call_seconds_count", "outcome", |outcome| outcome != "ok");
+    assert!(failed > 0, "calls without an answer");
+    redis.restart();
+    until("the store is shown as back", is_reachable);
+}
+
+#[test]
+fn an_answer_that_comes_late_and_is_kept_is_counted() {
+    let gate = Gate::shut();
+    let upstream = Upstream::always(Reply::payment(1).held_by(&gate));
+    let gateway = GatewayPlan::before(&upstream).upstream("response_timeout = \"100ms\"").start();
+    counts(&gateway, &post("/payments").key("k"), "unknown");
+    let unanswered = [("upstream", "default"), ("left", "unknown")];
+    assert_eq!(page(&gateway).number("onceway_upstream_failures_total", &unanswered), 1);
+    gate.open();
+    until("it is counted", || page(&gateway).number("onceway_late_answers_total", &[]) == 1);
+    counts(&gateway, &post("/payments").key("k"), "replayed");
 }

@@ -143,6 +143,14 @@ impl Page {
         self.series.iter().filter(|((found, _), _)| found == name).map(|(_, number)| whole(*number)).sum()
     }
 
+    /// The series of a family together of which `label` has a value that `fits`.
+    pub(crate) fn sum_where(&self, name: &str, label: &str, fits: impl Fn(&str) -> bool) -> u64 {
+        let is_meant = |(found, labels): &(String, Labels)| {
+            found == name && labels.get(label).is_some_and(|value| fits(value))
+        };
+        self.series.iter().filter(|(series, _)| is_meant(series)).map(|(_, number)| whole(*number)).sum()
+    }
+
     /// What only ever grows: counters, and the parts of histograms.
     pub(crate) fn counted(&self) -> impl Iterator<Item = (&(String, Labels), f64)> {
         let is_counted =
