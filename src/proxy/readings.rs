@@ -180,6 +180,13 @@ mod tests {
     }
 
     #[test]
+    fn what_one_server_drops_as_blank_is_a_name_to_another() {
+        assert!(reads_as("/a/%09/b%20", "/a/\t/b"), "Windows drops spaces, and no tabs");
+        assert!(reads_as("/a/%01/b%09", "/a/\u{1}/b"), "PHP drops tabs, and not every control byte");
+        assert!(reads_as("/a/%01/b%09", "/a//b"), "Java drops both");
+    }
+
+    #[test]
     fn a_broken_escape_stays_as_it_is() {
         for path in ["/a%", "/a%2", "/a%zz", "/a%+7"] {
             assert!(reads_as(path, path), "{path}");

@@ -31,7 +31,7 @@ const NOT_ASCII: u16 = 1 << 8;
 const QUERY: u16 = 1 << 9;
 
 /// All rules.
-pub(super) const ALL: [Rule; 26] = [
+pub(super) const ALL: [Rule; 27] = [
     always(PERCENT, decoded_but_slashes),
     always(PERCENT, decoded),
     always(PERCENT, slashes_decoded),
@@ -47,6 +47,7 @@ pub(super) const ALL: [Rule; 26] = [
     unless_named(QUERY, cut_at_query),
     unless_named(BLANK, first_line),
     unless_named(BLANK, blanks_trimmed),
+    unless_named(BLANK, white_space_trimmed),
     unless_named(BLANK | DOT, name_ends_trimmed),
     unless_named(PLUS, plus_as_blank),
     unless_named(PERCENT, percent_u_decoded),
@@ -178,21 +179,31 @@ fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\0' | b'\r' | b'\n')
 }
 
-/// Blanks around segments.
+/// Blanks and control bytes around segments: to Java's `trim` all of them are white space.
 fn blanks_trimmed(path: &[u8]) -> Option<Vec<u8>> {
+    trimmed(path, is_blank)
+}
+
+/// White space around segments, as PHP and most others know it. Another control byte is then a name: who drops it from
+/// one segment does not see it in the next.
+fn white_space_trimmed(path: &[u8]) -> Option<Vec<u8>> {
+    trimmed(path, |byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'\0' | 0x0b | 0x0c))
+}
+
+fn trimmed(path: &[u8], drops: fn(u8) -> bool) -> Option<Vec<u8>> {
     let trimmed = segments(path).map(|segment| {
-        let from = segment.iter().position(|byte| !is_blank(*byte)).unwrap_or(segment.len());
-        without_end(segment.get(from..).unwrap_or_default(), is_blank)
+        let from = segment.iter().position(|byte| !drops(*byte)).unwrap_or(segment.len());
+        without_end(segment.get(from..).unwrap_or_default(), drops)
     });
     changed(path, trimmed.collect::<Vec<_>>().join(&b'/'))
 }
 
-/// Blanks and dots at the ends of segments, which names of files on Windows do not have.
+/// Spaces and dots at the ends of segments, which names of files on Windows do not have. A tab is a name there.
 fn name_ends_trimmed(path: &[u8]) -> Option<Vec<u8>> {
     let trimmed = segments(path).map(|segment| {
-        match without_end(segment, |byte| is_blank(byte) || byte == b'.') {
+        match without_end(segment, |byte| matches!(byte, b' ' | b'.')) {
             // Dots alone are no name.
-            b"" => without_end(segment, is_blank),
+            b"" => without_end(segment, |byte| byte == b' '),
             name => name,
         }
     });
