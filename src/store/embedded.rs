@@ -50,6 +50,10 @@ const LOCK_NAME: &str = "onceway.lock";
 /// threads.
 const READERS_MAX: usize = 8;
 
+/// How often a directory that is in use is tried again, and how long after.
+const IN_USE_TRIES: u32 = 20;
+const IN_USE_PAUSE: Duration = Duration::from_millis(25);
+
 /// A store in a directory of this machine.
 ///
 /// Dropping it commits what is queued, ends the writer's thread and releases the lock.
@@ -112,8 +116,21 @@ pub enum OpenError {
 impl EmbeddedStore {
     /// Opens the store in `dir`, or makes one there.
     ///
-    /// Blocks: reads the file's head, and after a crash the engine's saved state.
+    /// Blocks: reads the file's head, and after a crash the engine's saved state. A directory that is in use is waited
+    /// for, half a second at most.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        for _ in 0..IN_USE_TRIES {
+            match Self::open_now(dir) {
+                // Whoever has it may be ending. And a child of this process that has not begun its program yet holds
+                // every lock of its parent's for a moment.
+                Err(OpenError::InUse { .. }) => std::thread::sleep(IN_USE_PAUSE),
+                opened => return opened,
+            }
+        }
+        Self::open_now(dir)
+    }
+
+    fn open_now(dir: &Path) -> Result<Self, OpenError> {
         let cannot_use = |source| OpenError::Directory { dir: dir.to_owned(), source };
         make_directory(dir).map_err(cannot_use)?;
         let lock = lock_directory(dir)?;

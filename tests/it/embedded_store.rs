@@ -13,6 +13,7 @@ use onceway::store::{Closure, Gate, SessionLife, Store, Swapped};
 use redb::{Database, ReadableTable, TableDefinition};
 use tempfile::TempDir;
 
+use crate::harness::until;
 use crate::records::{
     LONG, a_claim, after, bytes_of, done_with, eventually, some_key, some_session, unknown,
 };
@@ -327,7 +328,13 @@ fn format_of(dir: &Path) -> u64 {
 }
 
 fn by_hand(dir: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
-    let database = Database::open(dir.join("onceway.redb")).unwrap();
+    // Other claims start programs, and a child that has not begun its program yet holds this process's locks.
+    let mut opened = None;
+    until("the file is free", || {
+        opened = Database::open(dir.join("onceway.redb")).ok();
+        opened.is_some()
+    });
+    let database = opened.unwrap();
     let transaction = database.begin_write().unwrap();
     change(&transaction);
     transaction.commit().unwrap();
