@@ -144,6 +144,8 @@ async fn a_settlement_that_meets_its_own_earlier_write_waits_for_its_replicas_to
     let admin = server.client().await;
     demand_a_replica(&server, &admin).await;
     for is_removal in [false, false, true, true] {
+        // The wait that was cancelled took its connection with it.
+        eventually("the store is connected", || async { store.fetch(&key).await.is_ok() }).await;
         let mut settling = JoinSet::new();
         let (store, done) = (store.clone(), after(&claimed, done_with("paid")));
         settling.spawn(async move {
