@@ -208,6 +208,7 @@ impl Forward {
         Stream {
             course,
             caller: Some(caller),
+            held: None,
             claim,
             trailers,
             patience: Patience {
