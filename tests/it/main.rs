@@ -22,6 +22,7 @@ mod embedded_backup;
 mod embedded_crash;
 mod embedded_store;
 mod harness;
+mod kill_sweep;
 mod ledger;
 mod linearizability;
 mod metrics;
