@@ -31,6 +31,10 @@ const FAILED: u8 = 1;
 const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "mistakes")]
+    if let Err(error) = make_a_mistake() {
+        return refuse(&error);
+    }
     match Cli::parse().command {
         Command::Check(args) => check(&args),
         Command::Serve(args) => match args.config() {
@@ -45,6 +49,13 @@ fn main() -> ExitCode {
         Command::Completions(args) => print(&args.script()),
         Command::Man(args) => manual(&args),
     }
+}
+
+/// Makes the mistake that the environment names. Without one a binary that can make mistakes does not start.
+#[cfg(feature = "mistakes")]
+fn make_a_mistake() -> Result<(), onceway::protocol::mistake::UnknownMistake> {
+    let name = std::env::var("ONCEWAY_MISTAKE").unwrap_or_default();
+    name.parse().map(onceway::protocol::mistake::Mistake::make_everywhere)
 }
 
 fn check(args: &CheckArgs) -> ExitCode {

@@ -53,7 +53,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["protocol", "clock", "config", "store", "migration", "admin", "gateway"]),
-    ("main", &["config", "telemetry", "gateway", "cli"]),
+    ("main", &["protocol", "config", "telemetry", "gateway", "cli"]),
 ];
 
 /// May be named everywhere: plain data, and errors.
@@ -126,6 +126,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
+            "src/clock.rs",
             "src/admin/",
             "src/cli/demo",
             "src/cli/keys",

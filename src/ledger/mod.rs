@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock;
 use crate::protocol::machine::{Asked, Verdict};
+use crate::protocol::mistake::Mistake;
 use crate::protocol::policy::Retention;
 use crate::protocol::record::{Seen, Session, Settled, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
@@ -240,6 +241,10 @@ impl Ledger {
             let look = self.is_in_flight(question).await;
             if matches!(look, Ok(false)) {
                 return Ok(Waited::Settled);
+            }
+            if Mistake::StaleWaiter.is_made() {
+                tokio::time::sleep_until(deadline).await;
+                return look.map(|_| Waited::TimedOut);
             }
             tokio::select! {
                 () = woken => {}

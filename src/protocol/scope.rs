@@ -7,6 +7,7 @@ use std::fmt;
 use aws_lc_rs::hmac;
 
 use super::key::IdempotencyKey;
+use super::mistake::Mistake;
 
 /// One part of a scope, as found on a request.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,7 @@ impl HashKey {
 
     /// The storage key of one caller's idempotency key.
     pub fn storage_key(&self, namespace: &str, scope: &[ScopePart<'_>], key: &IdempotencyKey) -> StorageKey {
+        let scope = if Mistake::ScopelessKey.is_made() { &[] } else { scope };
         let mut digest = Digest::new(self, b"storage key v1");
         digest.scope(namespace, scope);
         digest.field(key.as_bytes());
