@@ -42,6 +42,7 @@ mod redis_store;
 mod redis_topology;
 mod road;
 mod sealed;
+mod security;
 mod servers;
 #[path = "../smuggling/mod.rs"]
 mod smuggling;
