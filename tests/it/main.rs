@@ -21,6 +21,7 @@ mod deploy;
 mod embedded_backup;
 mod embedded_crash;
 mod embedded_store;
+mod fuzzed;
 mod harness;
 mod kill_sweep;
 mod ledger;
