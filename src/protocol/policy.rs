@@ -53,6 +53,12 @@ pub struct Policy {
     pub late_answer_window: Duration,
     /// How long the answer waits for the store before it is delivered unstored.
     pub commit_timeout: Duration,
+    /// Guarded requests of one caller at once; 0: no limit.
+    pub in_flight_per_scope_max: usize,
+    /// New keys of one caller within the window; 0: no limit.
+    pub claims_per_scope_max: usize,
+    /// The window in which new keys are counted.
+    pub claims_window: Duration,
     /// Whether verdicts are enforced or only logged.
     pub mode: Mode,
     /// Status of a reused key.
@@ -209,6 +215,9 @@ impl Default for Policy {
             replay_exclude_headers: Vec::new(),
             late_answer_window: Duration::from_mins(1),
             commit_timeout: Duration::from_secs(5),
+            in_flight_per_scope_max: 0,
+            claims_per_scope_max: 0,
+            claims_window: Duration::from_mins(1),
             mode: Mode::Enforce,
             mismatch_status: 422,
             in_flight_status: 409,

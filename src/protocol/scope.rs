@@ -25,6 +25,12 @@ pub struct ScopePart<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StorageKey([u8; 32]);
 
+/// One caller, without any key: what is counted of it is counted under this.
+///
+/// Shape: 32 bytes, HMAC-SHA-256 over namespace and scope. Never stored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ScopeTag([u8; 32]);
+
 /// The secret that keys storage keys and fingerprints. All gateways on one store must hold the same.
 #[derive(Clone)]
 pub struct HashKey(hmac::Key);
@@ -44,17 +50,16 @@ impl HashKey {
     pub fn storage_key(&self, namespace: &str, scope: &[ScopePart<'_>], key: &IdempotencyKey) -> StorageKey {
         let scope = if Mistake::ScopelessKey.is_made() { &[] } else { scope };
         let mut digest = Digest::new(self, b"storage key v1");
-        digest.field(namespace.as_bytes());
-        digest.count(scope.len());
-        for part in scope {
-            digest.field(part.source.as_bytes());
-            digest.count(part.values.len());
-            for value in part.values {
-                digest.field(value);
-            }
-        }
+        digest.scope(namespace, scope);
         digest.field(key.as_bytes());
         StorageKey(digest.finish())
+    }
+
+    /// What stands for one caller.
+    pub fn scope_tag(&self, namespace: &str, scope: &[ScopePart<'_>]) -> ScopeTag {
+        let mut digest = Digest::new(self, b"scope tag v1");
+        digest.scope(namespace, scope);
+        ScopeTag(digest.finish())
     }
 }
 
@@ -73,6 +78,24 @@ impl StorageKey {
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl ScopeTag {
+    /// From its bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ScopeTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ScopeTag")
     }
 }
 
@@ -99,6 +122,18 @@ impl Digest {
         let mut digest = Self(hmac::Context::with_key(&key.0));
         digest.field(purpose);
         digest
+    }
+
+    fn scope(&mut self, namespace: &str, scope: &[ScopePart<'_>]) {
+        self.field(namespace.as_bytes());
+        self.count(scope.len());
+        for part in scope {
+            self.field(part.source.as_bytes());
+            self.count(part.values.len());
+            for value in part.values {
+                self.field(value);
+            }
+        }
     }
 
     pub(super) fn field(&mut self, bytes: &[u8]) {

@@ -152,6 +152,13 @@ pub(super) fn is_named_in_connection(fields: &HeaderMap, field: &str) -> bool {
     connection_options(fields).any(|option| option.eq_ignore_ascii_case(field.as_bytes()))
 }
 
+/// Whether a field ends here that this name names.
+pub(super) fn ends_here(fields: &HeaderMap, name: &str) -> bool {
+    fields.contains_key(name)
+        && (named_in_connection(fields).iter().any(|named| named.as_str() == name)
+            || HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| is_hop_by_hop(&name)))
+}
+
 /// The fields that `Connection` names and that end here.
 pub(super) fn named_in_connection(fields: &HeaderMap) -> Vec<HeaderName> {
     let named = connection_options(fields).filter_map(|option| HeaderName::from_bytes(option).ok());

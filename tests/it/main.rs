@@ -24,6 +24,7 @@ mod embedded_crash;
 mod embedded_store;
 mod fuzzed;
 mod harness;
+mod kill_sweep;
 mod ledger;
 mod linearizability;
 mod metrics;
@@ -43,6 +44,7 @@ mod redis_store;
 mod redis_topology;
 mod road;
 mod sealed;
+mod security;
 mod servers;
 #[path = "../smuggling/mod.rs"]
 mod smuggling;
