@@ -265,4 +265,10 @@ mod tests {
             prop_assert_eq!(one.fingerprint() == moved.fingerprint(), last.is_none());
         }
     }
+
+    #[test]
+    fn a_fingerprint_keeps_its_bytes_and_shows_none() {
+        let print = Fingerprint::from_bytes([7; 32]);
+        assert_eq!((print.as_bytes(), format!("{print:?}").as_str()), (&[7; 32], "Fingerprint(redacted)"));
+    }
 }

@@ -269,4 +269,9 @@ mod tests {
             prop_assert_eq!(key.as_bytes(), &bytes);
         }
     }
+
+    #[test]
+    fn a_hash_key_shows_nothing_of_its_secret() {
+        assert_eq!(format!("{:?}", HashKey::new(Some(b"hunter2"))), "HashKey(redacted)");
+    }
 }

@@ -12,6 +12,7 @@ mod admin;
 #[path = "../../benches/failover/campaign.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest of it")]
 mod campaign;
+mod claims;
 mod cli;
 mod config;
 mod conformance;
