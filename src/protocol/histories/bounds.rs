@@ -36,6 +36,7 @@ pub(super) fn twins(on_unknown: OnUnknown) -> Scenario {
         refusals: true,
         long_answers: false,
         damage: false,
+        crashes: true,
         repeats: false,
         waits: false,
         stops: false,

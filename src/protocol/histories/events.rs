@@ -289,11 +289,12 @@ fn of_process(scenario: &Scenario, world: &World, process: usize, events: &mut V
         let its_own = |request: &usize| scenario.process_of(*request) == Some(process);
         (0..REQUESTS).filter(its_own).map(|request| world.requests[request])
     };
-    if this.up && !this.stopped && stages().any(|stage| stage != Stage::Over) {
+    let may_end = scenario.crashes && this.up && !this.stopped;
+    if may_end && stages().any(|stage| stage != Stage::Over) {
         events.push(Event::Crash(process));
     }
     let is_at_work = |stage| matches!(stage, Stage::Forwarded(_) | Stage::Listening(_));
-    if this.up && !this.stopped && stages().any(is_at_work) {
+    if may_end && stages().any(is_at_work) {
         events.push(Event::Drain(process));
     }
     if !this.up && is_first_life && stages().any(|stage| stage == Stage::Claiming) {

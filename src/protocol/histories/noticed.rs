@@ -94,7 +94,8 @@ fn an_operator_who_does_not_look_whether_somebody_works_on_a_claim_is_noticed() 
 
 #[test]
 fn an_operator_who_completes_under_a_version_that_was_used_is_noticed() {
-    let scenario = with_accidents(3, Scenario { expiry: true, ..with_operators_alone(twins(Reject)) });
+    let scenario =
+        with_accidents(3, Scenario { expiry: true, crashes: false, ..with_operators_alone(twins(Reject)) });
     notices(Planted::CompleteWithoutLeap, UNCHANGED, scenario);
 }
 
@@ -112,7 +113,7 @@ fn an_outcome_that_is_restored_over_whatever_stands_is_noticed() {
 #[test]
 fn an_outcome_that_is_restored_under_a_version_that_was_used_is_noticed() {
     // A renewal that its owner knows nothing of is the version that another is about to replace.
-    let scenario = Scenario { long_answers: true, ..with_operators_alone(twins(Retry)) };
+    let scenario = Scenario { long_answers: true, crashes: false, ..with_operators_alone(twins(Retry)) };
     notices(Planted::RestoreWithoutLeap, UNCHANGED, with_accidents(3, scenario));
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Scenario {
     pub(super) long_answers: bool,
     /// Whether a record may become unreadable.
     pub(super) damage: bool,
+    /// Whether processes crash, or drain.
+    pub(super) crashes: bool,
     /// Whether a command that nobody waits for any more may reach the store twice.
     pub(super) repeats: bool,
     /// Whether requests wait for the end of a claim in flight.
