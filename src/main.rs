@@ -13,6 +13,7 @@ use onceway::cli::check::CheckArgs;
 use onceway::cli::demo::{self, DemoArgs};
 use onceway::cli::keys::{KeysArgs, KeysError, Seat};
 use onceway::cli::man::ManArgs;
+use onceway::cli::probe::{ProbeArgs, ProbeError};
 use onceway::cli::schema;
 use onceway::cli::store::{MigrateArgs, StoreCommand};
 use onceway::cli::{Cli, Command};
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
         Command::Store(StoreCommand::Migrate(args)) => migrate(&args),
+        Command::Probe(args) => probe(&args),
         Command::Keys(args) => keys(&args),
         Command::Demo(args) => finish(demonstrate(&args)),
         Command::Schema => print(&schema::text()),
@@ -68,6 +70,20 @@ fn check(args: &CheckArgs) -> ExitCode {
             ExitCode::from(FAILED)
         }
         Err(problems) => refuse(&problems),
+    }
+}
+
+fn probe(args: &ProbeArgs) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(error.into())),
+    };
+    let looked = runtime.block_on(args.run());
+    runtime.shutdown_background();
+    match looked {
+        Ok(text) => print(&text),
+        Err(ProbeError::Unusable(unusable)) => refuse(&unusable),
+        Err(error) => finish(Err(error.into())),
     }
 }
 

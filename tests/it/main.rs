@@ -12,6 +12,7 @@ mod admin;
 #[path = "../../benches/failover/campaign.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest of it")]
 mod campaign;
+mod claims;
 mod cli;
 mod config;
 mod conformance;
@@ -21,7 +22,9 @@ mod deploy;
 mod embedded_backup;
 mod embedded_crash;
 mod embedded_store;
+mod fuzzed;
 mod harness;
+mod kill_sweep;
 mod ledger;
 mod linearizability;
 mod metrics;
@@ -41,6 +44,7 @@ mod redis_store;
 mod redis_topology;
 mod road;
 mod sealed;
+mod security;
 mod servers;
 #[path = "../smuggling/mod.rs"]
 mod smuggling;

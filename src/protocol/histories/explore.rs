@@ -1,12 +1,15 @@
-//! The search: every moment that can be reached, breadth first, so that the first bad one found has a
-//! shortest history.
+//! The search: every moment that can be reached, breadth first, by stateright. One thread, so that the first bad
+//! moment found has a shortest history.
 //!
 //! Moments already seen are remembered by a 64-bit hash only. With a million of them the odds that two
 //! share one, and that a history goes unseen for it, are about one in forty million.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use stateright::{Checker as _, HasDiscoveries, Model, Property};
 
 use super::events::{Event, possible};
 use super::play::{Met, Mistake, Play};
@@ -56,91 +59,73 @@ pub(super) struct Explored {
     pub(super) broken: Option<(Broken, String)>,
 }
 
-/// How a moment was reached first.
-struct Reached {
-    from: usize,
-    by: Event,
+/// A moment, and the property that the step to it broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Moment {
+    world: World,
+    broken: Option<Broken>,
+}
+
+struct Histories {
+    scenario: Scenario,
+    met: Mutex<BTreeSet<Met>>,
+    /// Stateright keeps the last counterexample of the thousand moments that it looks at together. The first is the
+    /// shortest, so it alone is admitted.
+    has_told: AtomicBool,
+}
+
+const EVERYTHING_HOLDS: &str = "everything holds";
+
+impl Model for Histories {
+    type State = Moment;
+    type Action = Event;
+
+    fn init_states(&self) -> Vec<Moment> {
+        let world = World::start(self.scenario.requests.len(), self.scenario.troubles);
+        vec![Moment { world, broken: None }]
+    }
+
+    fn actions(&self, moment: &Moment, events: &mut Vec<Event>) {
+        if moment.broken.is_none() {
+            possible(&self.scenario, &moment.world, events);
+        }
+    }
+
+    fn next_state(&self, moment: &Moment, event: Event) -> Option<Moment> {
+        let mut met = self.met.lock().unwrap();
+        let mut play = Play { scenario: &self.scenario, world: moment.world, met: &mut met };
+        let broken = play.happen(event).err();
+        Some(Moment { world: play.world, broken })
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![Property::always(EVERYTHING_HOLDS, |histories, moment: &Moment| {
+            moment.broken.is_none() || histories.has_told.swap(true, Ordering::Relaxed)
+        })]
+    }
 }
 
 /// Visits every moment that can be reached, up to the first in which a property does not hold.
 pub(super) fn explore(scenario: &Scenario) -> Explored {
-    let start = World::start(scenario.requests.len(), scenario.troubles);
-    let hash = BuildHasherDefault::<Mixer>::new();
-    let mut seen = HashSet::with_hasher(hash.clone());
-    seen.insert(hash.hash_one(start));
-    let mut reached: Vec<Option<Reached>> = vec![None];
-    let mut level = vec![(0, start)];
-    let mut met = BTreeSet::new();
-    let mut events = Vec::new();
-    while !level.is_empty() {
-        let mut next_level = Vec::new();
-        for (from, world) in level {
-            possible(scenario, &world, &mut events);
-            for by in &events {
-                let mut play = Play { scenario, world, met: &mut met };
-                let step = play.happen(*by);
-                let next = play.world;
-                if let Err(broken) = step {
-                    let history = tell(scenario, &reached, from, *by);
-                    return Explored { moments: seen.len(), met, broken: Some((broken, history)) };
-                }
-                if seen.insert(hash.hash_one(next)) {
-                    reached.push(Some(Reached { from, by: *by }));
-                    next_level.push((reached.len() - 1, next));
-                }
-            }
-        }
-        level = next_level;
-    }
-    Explored { moments: seen.len(), met, broken: None }
-}
-
-/// Multiplies 128 bits wide and folds, once per field: quick without an optimiser, and spread over all
-/// 64 bits.
-#[derive(Clone, Copy, Default)]
-struct Mixer(u64);
-
-impl Hasher for Mixer {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u8(*byte);
-        }
-    }
-
-    fn write_u8(&mut self, byte: u8) {
-        self.write_u64(byte.into());
-    }
-
-    fn write_isize(&mut self, discriminant: isize) {
-        self.write_u64(discriminant.cast_unsigned().try_into().unwrap());
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        let wide = u128::from(self.0 ^ word ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
-        let [low, high] = [wide & u128::from(u64::MAX), wide >> 64];
-        self.0 = u64::try_from(low ^ high).unwrap();
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+    let histories =
+        Histories { scenario: scenario.clone(), met: Mutex::default(), has_told: AtomicBool::new(false) };
+    let checker = histories.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let broken = checker.discovery(EVERYTHING_HOLDS).map(|path| {
+        let broken = path.last_state().broken.unwrap();
+        (broken, tell(checker.model(), path.into()))
+    });
+    let met = checker.model().met.lock().unwrap().clone();
+    Explored { moments: checker.unique_state_count(), met, broken }
 }
 
 /// Tells a history step by step, with what stands in the store after each.
-fn tell(scenario: &Scenario, reached: &[Option<Reached>], mut at: usize, last: Event) -> String {
-    let mut events = vec![last];
-    while let Some(Reached { from, by }) = &reached[at] {
-        events.push(*by);
-        at = *from;
-    }
-    let mut world = World::start(scenario.requests.len(), scenario.troubles);
+fn tell(histories: &Histories, history: Vec<(Moment, Option<Event>)>) -> String {
     let mut text = String::new();
-    for (step, event) in events.iter().rev().enumerate() {
-        let mut play = Play { scenario, world, met: &mut BTreeSet::new() };
-        let outcome = play.happen(*event);
-        world = play.world;
-        let broken = if outcome.is_err() { "   <-- here" } else { "" };
-        writeln!(text, "{:>3}. {event}{broken}\n     store: {:?}", step + 1, world.cell).unwrap();
+    for (step, (before, event)) in history.into_iter().enumerate() {
+        let Some(event) = event else { break };
+        let after = histories.next_state(&before, event).unwrap();
+        let broken = if after.broken.is_some() { "   <-- here" } else { "" };
+        writeln!(text, "{:>3}. {event}{broken}\n     store: {:?}", step + 1, after.world.cell).unwrap();
     }
     text
 }

@@ -9,7 +9,7 @@ use super::explore::Scenario;
 use super::world::{BY_OPERATOR, Cell, Row, RowPhase, Stage, World, answered_attempt, request_of};
 
 /// A property that does not hold, in words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Broken(pub(super) &'static str);
 
 /// Who changes a record.
