@@ -247,10 +247,11 @@ impl Ledger {
                 return look.map(|_| Waited::TimedOut);
             }
             tokio::select! {
+                biased; // In one order, so that a simulation plays the same twice.
+                () = tokio::time::sleep_until(deadline) => return look.map(|_| Waited::TimedOut),
                 () = woken => {}
                 () = watch.changed() => {}
                 () = tokio::time::sleep(WAIT_POLL) => {}
-                () = tokio::time::sleep_until(deadline) => return look.map(|_| Waited::TimedOut),
             }
         }
     }
@@ -290,6 +291,7 @@ impl Ledger {
             let interval = sessions::heartbeat_interval(session_ttl);
             let pause = if sessions.is_connected() { interval } else { interval.min(RECONNECT_PAUSE) };
             tokio::select! {
+                biased; // In one order, so that a simulation plays the same twice.
                 () = self.shared.stopping.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }

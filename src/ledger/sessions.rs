@@ -198,6 +198,7 @@ fn confirm_later(ledger: Ledger, session: Session) {
     chores.spawn(async move {
         loop {
             tokio::select! {
+                biased; // In one order, so that a simulation plays the same twice.
                 () = ledger.shared.stopping.cancelled() => return,
                 () = tokio::time::sleep(heartbeat_interval(ledger.shared.settings.session_ttl)) => {}
             }

@@ -97,6 +97,7 @@ impl Forward {
         let exchange = self.exchange(request, &progress, &mut room);
         tokio::pin!(exchange);
         let lost_to = tokio::select! {
+            biased; // In one order, so that a simulation plays the same twice.
             received = &mut exchange => {
                 let fared = how_it_fared(&received);
                 course.forwarded(&leg, progress.queued(), self.upstream.name(), fared, tell_attempt);
@@ -120,6 +121,7 @@ impl Forward {
             self.upstream.timed_out();
             let until = Instant::now() + self.route.policy.late_answer_window;
             tokio::select! {
+                biased; // In one order, so that a simulation plays the same twice.
                 received = &mut exchange => match received {
                     Ok(received) => self.settle_late(late, received, course, until).await,
                     Err(Lost::Sending(SendError::NotSent(..))) => {

@@ -106,7 +106,13 @@ impl Stream {
             }
             let idle_until = Instant::now() + self.patience.idle;
             let until = alone_until.map_or(idle_until, |until| until.min(idle_until));
+            // However much there is to read.
+            if alone_until.is_some_and(|until| until <= Instant::now()) {
+                return End::Broken(UnknownReason::AnswerCutShort);
+            }
             tokio::select! {
+                biased; // In one order, so that a simulation plays the same twice.
+                () = self.out_of_time.cancelled() => return End::Broken(UnknownReason::GatewayStopped),
                 frame = body.frame() => match frame {
                     None => return End::Clean,
                     Some(Ok(frame)) => self.pass_on(frame, is_complete(&body)).await,
@@ -116,7 +122,6 @@ impl Stream {
                     }
                 },
                 () = tokio::time::sleep_until(until) => return End::Broken(UnknownReason::AnswerCutShort),
-                () = self.out_of_time.cancelled() => return End::Broken(UnknownReason::GatewayStopped),
             }
         }
     }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +19,7 @@ use super::socket::{Lender, Socket};
 use super::tls::{Acceptor, Secured, TlsStream};
 use super::{Stop, http2, proxy_protocol};
 use crate::config::Server;
+use crate::net::Stream;
 use crate::proxy::{Caller, Entrance, Newcomer, TurnedAway};
 use crate::telemetry::metrics::Limit;
 
@@ -50,7 +50,7 @@ enum Ready {
 ///
 /// Cancel safety: dropping the future cuts the connection.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     place: Place,
     newcomer: Newcomer,
@@ -65,6 +65,7 @@ pub(super) async fn serve(
     let settings = &proxy.settings().server;
     let deadline = Instant::now() + settings.header_timeout;
     let ready = tokio::select! {
+        biased; // In one order, so that a simulation plays the same twice.
         ready = timeout_at(deadline, prepare(socket, peer, settings, &around.reception)) => ready,
         () = around.stop.connections.cancelled() => return,
     };
