@@ -327,6 +327,8 @@ fn values<'a>(fields: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::caller::CallersName;
     use super::*;
 
@@ -416,5 +418,28 @@ mod tests {
         assert_ne!(stands_at(&of(Some(b""))), stands_at(&of(None)));
         assert!(super::admit(&strict, &lines, &of(Some(b"ann"))).is_ok());
         assert!(matches!(super::admit(&strict, &lines, &of(None)), Err(Rejection::ScopeMissing(_))));
+    }
+
+    fn fingerprint_of(fields: &HeaderMap) -> Fingerprint {
+        let mut request = http::Request::new(());
+        *request.headers_mut() = fields.clone();
+        let body = WholeBody { data: bytes::Bytes::from_static(b"{}"), trailers: None, _room: None };
+        fingerprint(&HashKey::new(None), &Policy::default(), &request.into_parts().0, &body)
+    }
+
+    proptest! {
+        #[test]
+        fn what_changes_between_two_tries_of_one_intent_leaves_the_fingerprint_as_it_is(
+            name in prop::sample::select(vec![
+                "authorization", "cookie", "date", "idempotency-key", "tracestate", "traceparent", "user-agent",
+                "x-request-id",
+            ]),
+            value in "[ -~]{0,20}",
+        ) {
+            let mut lines = fields(&[("content-type", "application/json")]);
+            let before = fingerprint_of(&lines);
+            lines.append(name, value.parse().unwrap());
+            prop_assert_eq!(fingerprint_of(&lines), before);
+        }
     }
 }

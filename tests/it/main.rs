@@ -12,6 +12,7 @@ mod admin;
 #[path = "../../benches/failover/campaign.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest of it")]
 mod campaign;
+mod claims;
 mod cli;
 mod config;
 mod conformance;
@@ -21,6 +22,7 @@ mod deploy;
 mod embedded_backup;
 mod embedded_crash;
 mod embedded_store;
+mod fuzzed;
 mod harness;
 mod kill_sweep;
 mod ledger;

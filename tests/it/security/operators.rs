@@ -2,8 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 
+use serde_json::Value;
+
+use crate::admin::office::{Files, TOKEN};
 use crate::harness::certificates::{Authority, TlsCaller};
-use crate::harness::{Answer, Ask, Client, Gateway, GatewayPlan, Upstream, get, until};
+use crate::harness::{Answer, Ask, Client, Gateway, GatewayPlan, Upstream, ask, get, post, until};
 
 fn read(target: &str) -> Ask {
     get(target).without_header("Host").header("Host", "localhost")
@@ -50,6 +53,26 @@ fn an_open_connection_of_an_operator_ends_when_its_authority_is_taken_away() {
     // Ends by itself: nothing is asked on it any more.
     open.read_to_end(&mut rest).unwrap();
     assert_eq!(said(&ann, &gateway, ask), "");
+}
+
+#[test]
+fn the_reason_for_forgetting_a_key_need_not_stand_in_its_address() {
+    let (files, upstream) = (Files::new(), Upstream::of_payments());
+    let gateway = GatewayPlan::before(&upstream).admin(&files.lines()).start();
+    gateway.ask(&post("/payments").key("k"));
+    let listed = asked(&gateway, &read("/v1/operations"));
+    let listed: Value = serde_json::from_slice(&listed.body).unwrap();
+    let path = format!("/v1/operations/{}", listed["operations"][0]["ref"].as_str().unwrap());
+    let forget = |query: &str, body: &str| {
+        let ask =
+            ask("DELETE", &format!("{path}?{query}")).without_header("Host").header("Host", "localhost");
+        let ask = ask.header("Authorization", format!("Bearer {TOKEN}"));
+        asked(&gateway, &ask.header("Content-Type", "application/json").body(body)).status
+    };
+    assert_eq!(forget("reason=a", r#"{"reason":"b"}"#), 400);
+    assert_eq!(forget("", r#"{"reasons":"b"}"#), 400);
+    assert_eq!(forget("", r#"{"reason":"a test of ours"}"#), 204);
+    assert_eq!(files.audited()[0]["reason"], "a test of ours");
 }
 
 /// What is answered on a connection of its own, that is told to close; nothing if there is no connection.

@@ -61,3 +61,43 @@ fn an_open_connection_of_a_caller_ends_when_its_authority_is_taken_away() {
         assert!(!is_patience_over, "{protocol}");
     }
 }
+
+#[test]
+fn a_certificate_that_a_field_tells_is_none() {
+    let (authority, upstream) = (Authority::new("ca"), Upstream::of_payments());
+    let lines = format!("{}\n{}", authority.listener_lines(), authority.asking_line());
+    let plan = GatewayPlan::before(&upstream).server(&lines).server("tls_client_certificate = \"optional\"");
+    let plan = plan.policy("scope = [\"client-cert\"]\nscope_missing = \"reject\"");
+    let gateway = plan.start();
+    let pem = authority.caller("ann").pem().replace('\n', "%0A");
+    for name in
+        ["Client-Cert", "X-Client-Cert", "X-SSL-Client-Cert", "X-Forwarded-Client-Cert", "X-SSL-Client-S-DN"]
+    {
+        let ask = format!(
+            "POST /payments HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\n{name}: {pem}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        let told = authority.stranger().say(gateway.listen_addr(), ask.as_bytes()).unwrap();
+        assert!(told.starts_with("HTTP/1.1 400") && told.contains("scope-missing"), "{name}: {told}");
+    }
+    assert_eq!(upstream.executions(), 0);
+}
+
+#[test]
+fn a_request_goes_to_no_host_that_its_target_or_a_field_names() {
+    let (upstream, other) = (Upstream::of_payments(), Upstream::of_payments());
+    let gateway = GatewayPlan::before(&upstream).start();
+    let elsewhere = other.authority();
+    let named = |ask: Ask| {
+        ask.without_header("Host").header("Host", &elsewhere).header("X-Forwarded-Host", &elsewhere)
+    };
+    let asks = [
+        post(&format!("http://{elsewhere}/payments")).key("one"),
+        post(&format!("http://{elsewhere}/elsewhere")),
+        post("/payments").key("two"),
+        post("/elsewhere").header("X-Original-URL", format!("http://{elsewhere}/")),
+    ];
+    for ask in asks {
+        assert_eq!(gateway.ask(&named(ask)).status, 201);
+    }
+    assert_eq!((upstream.executions(), other.executions()), (4, 0));
+}
