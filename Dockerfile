@@ -7,14 +7,14 @@ COPY . .
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 RUN cargo build --release --locked --bin onceway
 
-# What the image has: the program, bash for the health check, the libraries of both, whom TLS trusts, how names are
-# looked up. No package manager, no other program, nothing that changes who runs it.
+# What the image has: the program, its libraries, whom TLS trusts, how names are looked up. No shell, no package manager,
+# no other program, nothing that changes who runs it.
 FROM debian:bookworm-slim AS image
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
 COPY --from=build /build/target/release/onceway /usr/local/bin/onceway
 RUN set -eu; umask 022; \
-    libraries=$(ldd /usr/local/bin/onceway /usr/bin/bash | sed -n 's/^.*[[:space:]]\(\/[^ ]*\) (0x.*$/\1/p' | sort -u); \
-    for file in /usr/local/bin/onceway /usr/bin/bash $libraries; do install -D "$file" "/image$file"; done; \
+    libraries=$(ldd /usr/local/bin/onceway | sed -n 's/^.*[[:space:]]\(\/[^ ]*\) (0x.*$/\1/p' | sort -u); \
+    for file in /usr/local/bin/onceway $libraries; do install -D "$file" "/image$file"; done; \
     echo 'hosts: files dns' >/image/etc/nsswitch.conf; \
     echo 'onceway:x:10001:10001::/var/lib/onceway:/usr/sbin/nologin' >/image/etc/passwd; \
     echo 'onceway:x:10001:' >/image/etc/group; \
@@ -26,7 +26,7 @@ COPY --from=image /image/ /
 # used, belong into a volume at /var/lib/onceway.
 COPY --from=image --chown=10001:10001 /image/var/lib/ /var/lib/
 USER 10001:10001
-ENV PATH=/usr/local/bin:/usr/bin
+ENV PATH=/usr/local/bin
 WORKDIR /var/lib/onceway
 
 LABEL org.opencontainers.image.title="Onceway" \
@@ -40,9 +40,9 @@ EXPOSE 8080 8081
 # Draining is done on SIGTERM.
 STOPSIGNAL SIGTERM
 
-# Ready means: serving, not draining, and the store answers. bash alone does it, so no client is installed.
+# Ready means: serving, not draining, and the store answers. Speaks TLS where the file says so.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=10s --retries=3 \
-    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8081 && printf 'GET /readyz HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r -t 3 line <&3 && [[ $line == 'HTTP/1.1 200 '* ]]"]
+    CMD ["onceway", "probe", "--config", "/etc/onceway/onceway.toml"]
 
 ENTRYPOINT ["onceway"]
 CMD ["serve", "--config", "/etc/onceway/onceway.toml"]

@@ -9,6 +9,10 @@ use crate::protocol::record::UnixMillis;
 /// Wall time, for people and for `Date`.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 pub fn wall() -> SystemTime {
+    #[cfg(test)]
+    if let Some(simulated) = simulated::WALL.get() {
+        return simulated;
+    }
     SystemTime::now()
 }
 
@@ -19,7 +23,20 @@ pub fn unix_millis() -> UnixMillis {
 }
 
 /// Monotonic time. It goes on while the process is stopped, so a paused process sees that time passed.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+///
+/// It is the time of tokio's timers, which a test may hold still; outside of tests that is the system's.
 pub fn monotonic() -> Instant {
-    Instant::now()
+    tokio::time::Instant::now().into_std()
+}
+
+/// Wall time where it is simulated.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::cell::Cell;
+    use std::time::SystemTime;
+
+    thread_local! {
+        /// What this thread takes for the wall time, if not the system's.
+        pub(crate) static WALL: Cell<Option<SystemTime>> = const { Cell::new(None) };
+    }
 }

@@ -19,6 +19,8 @@ mod operators;
 mod reload;
 mod sealing;
 mod signals;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod systemd;
 mod vetting;
 mod worker;

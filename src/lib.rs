@@ -16,9 +16,12 @@ pub mod config;
 pub mod gateway;
 pub mod ledger;
 pub mod migration;
+pub mod net;
 pub mod protocol;
 pub mod proxy;
 pub mod server;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

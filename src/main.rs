@@ -13,6 +13,7 @@ use onceway::cli::check::CheckArgs;
 use onceway::cli::demo::{self, DemoArgs};
 use onceway::cli::keys::{KeysArgs, KeysError, Seat};
 use onceway::cli::man::ManArgs;
+use onceway::cli::probe::{ProbeArgs, ProbeError};
 use onceway::cli::schema;
 use onceway::cli::store::{MigrateArgs, StoreCommand};
 use onceway::cli::{Cli, Command};
@@ -30,6 +31,10 @@ const FAILED: u8 = 1;
 const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "mistakes")]
+    if let Err(error) = make_a_mistake() {
+        return refuse(&error);
+    }
     match Cli::parse().command {
         Command::Check(args) => check(&args),
         Command::Serve(args) => match args.config() {
@@ -37,12 +42,20 @@ fn main() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
         Command::Store(StoreCommand::Migrate(args)) => migrate(&args),
+        Command::Probe(args) => probe(&args),
         Command::Keys(args) => keys(&args),
         Command::Demo(args) => finish(demonstrate(&args)),
         Command::Schema => print(&schema::text()),
         Command::Completions(args) => print(&args.script()),
         Command::Man(args) => manual(&args),
     }
+}
+
+/// Makes the mistake that the environment names. Without one a binary that can make mistakes does not start.
+#[cfg(feature = "mistakes")]
+fn make_a_mistake() -> Result<(), onceway::protocol::mistake::UnknownMistake> {
+    let name = std::env::var("ONCEWAY_MISTAKE").unwrap_or_default();
+    name.parse().map(onceway::protocol::mistake::Mistake::make_everywhere)
 }
 
 fn check(args: &CheckArgs) -> ExitCode {
@@ -57,6 +70,20 @@ fn check(args: &CheckArgs) -> ExitCode {
             ExitCode::from(FAILED)
         }
         Err(problems) => refuse(&problems),
+    }
+}
+
+fn probe(args: &ProbeArgs) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(error.into())),
+    };
+    let looked = runtime.block_on(args.run());
+    runtime.shutdown_background();
+    match looked {
+        Ok(text) => print(&text),
+        Err(ProbeError::Unusable(unusable)) => refuse(&unusable),
+        Err(error) => finish(Err(error.into())),
     }
 }
 

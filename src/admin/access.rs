@@ -15,6 +15,9 @@ use http::{HeaderMap, Uri, header};
 
 use super::problem::Problem;
 
+/// Fields by which proxies tell for whom they ask, or that they ask at all.
+const OF_A_PROXY: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Who {
@@ -38,7 +41,10 @@ impl Who {
 /// lead to 127.0.0.1 and then read answers from here through its visitor's browser, as its own origin. The browser
 /// still says that name. An address cannot be made to lead elsewhere, and `localhost` is no name of the network.
 pub(super) fn admit(who: &Who, uri: &Uri, fields: &HeaderMap, names: &[String]) -> Result<(), Problem> {
-    if !who.is_operator() {
+    // A proxy on this machine makes everybody a peer on it; one that says so is believed.
+    let is_brought_here =
+        who.certificate.is_none() && OF_A_PROXY.iter().any(|name| fields.contains_key(*name));
+    if !who.is_operator() || is_brought_here {
         return Err(Problem::OperatorsOnly);
     }
     let mut hosts = fields.get_all(header::HOST).iter();
@@ -103,6 +109,18 @@ mod tests {
             let known = Who { certificate: Some("CN=ann".into()), ..at(peer) };
             assert_eq!(told(&known, "localhost", &[]), Ok(()));
         }
+    }
+
+    #[test]
+    fn whoever_comes_through_a_proxy_is_not_here_unless_a_certificate_says_who_it_is() {
+        let mut fields = HeaderMap::new();
+        fields.insert(header::HOST, HeaderValue::from_static("localhost"));
+        fields.insert(header::VIA, HeaderValue::from_static("1.1 edge"));
+        let admitted =
+            |who: &Who| admit(who, &Uri::from_static("/"), &fields, &[]).map_err(|told| told.code());
+        let here = at("127.0.0.1:9");
+        assert_eq!(admitted(&here), Err("operators-only"));
+        assert_eq!(admitted(&Who { certificate: Some("CN=ann".into()), ..here }), Ok(()));
     }
 
     #[test]

@@ -93,6 +93,17 @@ impl Members {
         Ok(Self(members))
     }
 
+    /// These and others; none may stand in both.
+    pub(super) fn and(mut self, others: Self) -> Result<Self, Problem> {
+        for (name, value) in others.0 {
+            if self.0.contains_key(&name) {
+                return Err(invalid(&name, "it stands in the query and in the body"));
+            }
+            self.0.insert(name, value);
+        }
+        Ok(self)
+    }
+
     /// A member that is an object, with its members yet to be read.
     pub(super) fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, Problem> {
         match self.0.remove(name) {

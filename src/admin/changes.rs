@@ -25,6 +25,9 @@ use crate::telemetry::metrics::{ChangeOutcome, Metrics, OperatorAction};
 /// Bytes of a question at most: the largest body that is given as base64, and room for the rest.
 pub(super) const BODY_MAX: usize = 2 * 1024 * 1024;
 
+/// Bytes of a question for a key to be forgotten at most.
+pub(super) const FORGETTING_MAX: usize = 64 * 1024;
+
 /// Bytes of a given answer's body at most, whatever the route keeps.
 const ANSWER_MAX: u64 = 1024 * 1024;
 

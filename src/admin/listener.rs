@@ -120,20 +120,37 @@ async fn connection(
     }
     let tls = (office.desk.terms)().tls.clone();
     let Some(tls) = tls else {
-        return speak(stream, Who { peer, certificate: None }, office, stop).await;
+        return speak(stream, Who { peer, certificate: None }, office, &stop, &stop).await;
     };
     let admitted = stop.run_until_cancelled(tokio::time::timeout(PATIENCE, tls.admit(stream))).await;
     match admitted {
         Some(Ok(Ok((stream, certificate)))) => {
-            speak(stream, Who { peer, certificate }, office, stop).await;
+            let withdrawn = if certificate.is_some() { tls.withdrawn() } else { CancellationToken::new() };
+            // Whoever was vouched for by others than vouch for operators now is asked who it is anew.
+            let leave = stop.child_token();
+            let who = Who { peer, certificate };
+            let mut spoken = std::pin::pin!(speak(stream, who, office, &leave, &stop));
+            tokio::select! {
+                () = &mut spoken => {}
+                () = withdrawn.cancelled() => {
+                    leave.cancel();
+                    spoken.await;
+                }
+            }
         }
         Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "a TLS handshake of an operator failed"),
         Some(Err(_)) | None => {}
     }
 }
 
-async fn speak<S>(stream: S, who: Who, office: Arc<Office>, stop: CancellationToken)
-where
+/// Answers what is asked on a connection until it ends, or until nothing is under way on it and it is told to `leave`.
+async fn speak<S>(
+    stream: S,
+    who: Who,
+    office: Arc<Office>,
+    leave: &CancellationToken,
+    stop: &CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let turn = Turn::default();
@@ -156,13 +173,13 @@ where
     let mut connection = http.serve_connection(TokioIo::new(Patient::new(stream, turn.clone())), service);
     let served = tokio::select! {
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
-        () = stop.cancelled() => {
+        () = leave.cancelled() => {
             Pin::new(&mut connection).graceful_shutdown();
             poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };
     match served {
-        Ok(()) => close(connection.into_parts().io.into_inner(), &stop).await,
+        Ok(()) => close(connection.into_parts().io.into_inner(), stop).await,
         Err(error) => tracing::debug!(%error, peer = %who.peer, "an operator's connection broke off"),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, Request};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
@@ -87,6 +87,12 @@ async fn answer(
         Place::Find => find::find(desk, asked::document(fields, body, find::BODY_MAX).await?).await,
         Place::Operation if head.method == Method::DELETE => {
             let (licence, asked) = (licence()?, Members::of_query(head.uri.query())?);
+            // Why it is forgotten need not stand in an address, which others log.
+            let asked = if body.is_end_stream() {
+                asked
+            } else {
+                asked.and(asked::document(fields, body, changes::FORGETTING_MAX).await?)?
+            };
             changes::forget(desk, licence, key()?, asked).await
         }
         Place::Operation => operations::look(desk, &key()?).await,

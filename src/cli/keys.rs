@@ -20,7 +20,8 @@ use std::io::{BufRead, Write};
 use clap::{Args, Subcommand};
 
 pub use call::CallError;
-use call::Caller;
+pub(super) use call::Caller;
+pub(super) use place::ADMIN_HELP;
 pub use place::{AdminArgs, Unusable};
 
 /// What `keys` can be told. Without `Debug`: a key or a credential may stand in it.

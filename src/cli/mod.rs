@@ -1,7 +1,7 @@
 //! The command line: what may be typed, and what each command needs to start. Prints nothing and ends
 //! nothing; `../main.rs` does.
 //!
-//! Read `serve.rs`, `check.rs`, `keys.rs`, `store.rs` and `demo.rs` for the commands.
+//! Read `serve.rs`, `check.rs`, `probe.rs`, `keys.rs`, `store.rs` and `demo.rs` for the commands.
 
 pub mod check;
 mod columns;
@@ -9,6 +9,7 @@ pub mod completions;
 pub mod demo;
 pub mod keys;
 pub mod man;
+pub mod probe;
 pub mod reference;
 pub mod schema;
 pub mod serve;
@@ -32,6 +33,9 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Check a configuration, show what it protects, and warn of risky choices
     Check(check::CheckArgs),
+    /// Ask a gateway whether it is well, as a health check does
+    #[command(after_help = probe::HELP)]
+    Probe(probe::ProbeArgs),
     /// See what became of requests, and step in, through a gateway's operators' listener
     Keys(keys::KeysArgs),
     /// Look after the stores in which records live

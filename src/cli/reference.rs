@@ -19,7 +19,14 @@ output; questions, problems and what to do about them are written to standard er
 ";
 
 /// What is told of one command beside what it can be told.
-const REMARKS: [(&str, &str); 1] = [("onceway keys", KEYS)];
+const REMARKS: [(&str, &str); 2] = [("onceway keys", KEYS), ("onceway probe", PROBE)];
+
+const PROBE: &str = "\
+Ends with 0 where the gateway answers that it is well, with 1 where it says otherwise or nothing within 3 seconds, with 2
+where the arguments or the file are wrong. With `--config` the listener must show the very certificate that stands in the
+file: a certificate that was renewed is to be taken by a reload at once. A file that cannot be read is told as such, though
+the gateway goes on by what it read before; `--admin` does without the file.
+";
 
 const KEYS: &str = "\
 Where the gateway is: `--admin` is taken first, then `admin.listen` of the file named by `--config`, then

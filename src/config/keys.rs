@@ -187,7 +187,7 @@ pub static ROUTE: [Key; 4] = [
 ];
 
 /// `[policy]` and `[[routes]]`
-pub static POLICY: [Key; 27] = [
+pub static POLICY: [Key; 30] = [
     key("methods", Shape::Texts("a method such as \"POST\""), "[\"POST\"]", "Methods that are guarded."),
     word::<KeyMode>(
         "key",
@@ -278,6 +278,20 @@ pub static POLICY: [Key; 27] = [
         "\"5s\"",
         "How long an answer waits for the store before it is delivered unstored.",
     ),
+    key(
+        "in_flight_per_scope_max",
+        Shape::Count(0, 10_000_000),
+        "0",
+        "Requests with a key that one caller may have at once, in each gateway; 0 is no limit. Callers are told apart by \
+         scope; more are refused as quota-exceeded.",
+    ),
+    key(
+        "claims_per_scope_max",
+        Shape::Count(0, 1_000_000_000),
+        "0",
+        "New keys that one caller may use within claims_window, in each gateway; 0 is no limit.",
+    ),
+    key("claims_window", KEPT, "\"60s\"", "The time within which claims_per_scope_max counts."),
     word::<Mode>(
         "mode",
         "\"enforce\"",

@@ -154,6 +154,13 @@ fn overlay(find: &mut Findings<'_>, section: &Section<'_>, base: Policy) -> Poli
             .unwrap_or(base.replay_exclude_headers),
         late_answer_window: section.duration(find, "late_answer_window").unwrap_or(base.late_answer_window),
         commit_timeout: section.duration(find, "commit_timeout").unwrap_or(base.commit_timeout),
+        in_flight_per_scope_max: section
+            .count(find, "in_flight_per_scope_max")
+            .map_or(base.in_flight_per_scope_max, length),
+        claims_per_scope_max: section
+            .count(find, "claims_per_scope_max")
+            .map_or(base.claims_per_scope_max, length),
+        claims_window: section.duration(find, "claims_window").unwrap_or(base.claims_window),
         mode: section.word(find, "mode").unwrap_or(base.mode),
         mismatch_status: section.status(find, "mismatch_status").unwrap_or(base.mismatch_status),
         in_flight_status: section.status(find, "in_flight_status").unwrap_or(base.in_flight_status),

@@ -102,7 +102,8 @@ impl Operators {
 
     /// Goes on by another configuration, or begins by the first.
     pub(super) fn go_by(&self, terms: Terms, settings: &Arc<Settings>, upstreams: &Upstreams) {
-        self.facts.terms.store(Arc::new(terms));
+        let tls = Acceptor::succeeded_by(self.facts.terms.load().tls.as_ref(), terms.tls);
+        self.facts.terms.store(Arc::new(Terms { tls, ..terms }));
         let held = Held { settings: Arc::clone(settings), upstreams: upstreams.clone() };
         self.facts.held.store(Some(Arc::new(held)));
     }

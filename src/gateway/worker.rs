@@ -11,6 +11,7 @@ use super::backing::Backing;
 use super::systemd::Turns;
 use super::{GatewayError, Running, Upstreams};
 use crate::config::Config;
+use crate::net::Listener;
 use crate::proxy::{Entrance, Proxy, Settings};
 use crate::server;
 use crate::upstream::{BadAddress, Upstream};
@@ -69,6 +70,7 @@ pub(super) fn spawn(
     let (changes, arriving) = mpsc::unbounded_channel();
     let counted = turns.clone();
     let work = async move {
+        let listener = Listener::from_std(listener)?;
         let store = backing.handle().map_err(io::Error::other)?;
         let clients = upstreams.connect().map_err(io::Error::other)?;
         let entrance = Entrance::to(Proxy::new(shared, settings, ledger.over(store), clients));

@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::fingerprint::Fingerprint;
-    use crate::protocol::record::{Attempt, Session, Version};
+    use crate::protocol::record::{Attempt, Session, UnixMillis, Version};
     use crate::protocol::saved::{SavedHead, SavedResponse};
 
     const KEY: StorageKey = StorageKey::from_bytes([1; 32]);
@@ -219,5 +219,54 @@ mod tests {
         answers.count_look(false);
         assert!(answers.find(&KEY).is_none());
         assert_eq!((answers.looks(), answers.size()), ((0, 0), (0, 0)));
+    }
+
+    #[test]
+    fn what_has_not_been_stored_is_told_and_what_is_forgotten_is_gone() {
+        let answers = Answers::new(1 << 20);
+        answers.remember_unstored(KEY, &finished());
+        assert!(answers.find(&KEY).is_some_and(|kept| !kept.is_stored));
+        answers.forget(&KEY);
+        assert!(answers.find(&KEY).is_none());
+    }
+
+    #[test]
+    fn what_is_not_finished_or_has_ended_is_not_kept() {
+        let answers = Answers::new(1 << 20);
+        let mut ended = finished();
+        let at = UnixMillis(clock::unix_millis().0 - 1000);
+        let settled = |millis| Settled { at, keep_for: Duration::from_millis(millis) };
+        ended.phase = Phase::DoneWithoutBody {
+            head: SavedHead { status: 200, headers: Vec::new() },
+            settled: settled(1000),
+        };
+        for record in [ended, Record { phase: Phase::InFlight, ..finished() }] {
+            answers.remember(KEY, &record, answers.as_of());
+            assert!(answers.find(&KEY).is_none(), "{:?}", record.phase);
+        }
+        assert!(is_kept(settled(100_000)) && !is_kept(settled(999)));
+    }
+
+    #[test]
+    fn a_record_weighs_its_answer_and_what_stands_beside_it() {
+        let answers = Answers::new(1 << 20);
+        answers.remember(KEY, &finished(), answers.as_of());
+        assert_eq!(answers.size(), (1, 4 + RECORD_OVERHEAD));
+        let as_of = answers.as_of();
+        let kept = |phase| Kept { record: Record { phase, ..finished() }, is_stored: true, as_of };
+        assert_eq!(ByBytes.weight(&KEY, &kept(Phase::InFlight)), RECORD_OVERHEAD);
+        let head = SavedHead { status: 200, headers: vec![("a".into(), Bytes::from_static(b"b"))] };
+        let settled = settled(&finished().phase).unwrap();
+        let headed = kept(Phase::DoneWithoutBody { head, settled });
+        assert_eq!(ByBytes.weight(&KEY, &headed), 1 + 1 + 32 + RECORD_OVERHEAD);
+    }
+
+    #[test]
+    fn looks_are_counted_by_what_they_found() {
+        let answers = Answers::new(1 << 20);
+        for is_hit in [true, false, true, true] {
+            answers.count_look(is_hit);
+        }
+        assert_eq!(answers.looks(), (3, 1));
     }
 }

@@ -148,4 +148,18 @@ mod tests {
         assert_eq!(attempts.owner_of(first), Owner::Gone);
         assert_eq!(attempts.known().abandoned.len(), ABANDONED_MAX);
     }
+
+    #[test]
+    fn an_attempt_that_two_answer_for_is_gone_with_the_second() {
+        let attempts = Attempts::default();
+        let attempt = Attempt([1; 16]);
+        let (claim, late) = (attempts.enter(attempt).claimed().claimed(), attempts.enter(attempt));
+        assert_eq!((attempts.claims(), attempts.known().live[&attempt]), (1, 2));
+        drop(claim);
+        assert_eq!((attempts.claims(), attempts.owner_of(attempt)), (0, Owner::Working));
+        drop(late);
+        assert_eq!(attempts.owner_of(attempt), Owner::Gone);
+        assert!(attempts.known().live.is_empty());
+        assert_eq!(format!("{attempts:?}"), "Attempts");
+    }
 }

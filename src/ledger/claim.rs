@@ -15,6 +15,7 @@ use super::attempts::Live;
 use super::{Ledger, Moment, Question, Terms, Unavailable};
 use crate::clock;
 use crate::protocol::machine::{self, Outcome, Transition};
+use crate::protocol::mistake::Mistake;
 use crate::protocol::record::{Attempt, Phase, Record, Seen, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
@@ -258,7 +259,9 @@ impl OneClaim {
                 (Swapped::Absent, Transition::Keep) => return Ok(Settlement::Superseded),
                 (Swapped::Changed, _) => match self.fetch().await? {
                     Seen::Record(stands) if is_written(&stands, transition) => return Ok(Settlement::Stored),
-                    Seen::Record(stands) if self.is_own_claim(&stands) => seen = stands.version,
+                    Seen::Record(stands) if self.is_own_claim(&stands) || is_blind(transition) => {
+                        seen = stands.version;
+                    }
                     Seen::Record(_) | Seen::Nothing | Seen::Unreadable => return Ok(Settlement::Superseded),
                 },
             }
@@ -337,6 +340,14 @@ impl OneClaim {
             Transition::Write { next, .. } => self.ledger.shared.answers.remember(self.key, next, as_of),
             Transition::Remove | Transition::Keep => {}
         }
+    }
+}
+
+fn is_blind(transition: &Transition) -> bool {
+    match transition {
+        Transition::Write { .. } => Mistake::BlindCompletion.is_made(),
+        Transition::Remove => Mistake::BlindRemoval.is_made(),
+        Transition::Keep => false,
     }
 }
 

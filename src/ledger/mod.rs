@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock;
 use crate::protocol::machine::{Asked, Verdict};
+use crate::protocol::mistake::Mistake;
 use crate::protocol::policy::Retention;
 use crate::protocol::record::{Seen, Session, Settled, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
@@ -241,11 +242,16 @@ impl Ledger {
             if matches!(look, Ok(false)) {
                 return Ok(Waited::Settled);
             }
+            if Mistake::StaleWaiter.is_made() {
+                tokio::time::sleep_until(deadline).await;
+                return look.map(|_| Waited::TimedOut);
+            }
             tokio::select! {
+                biased; // In one order, so that a simulation plays the same twice.
+                () = tokio::time::sleep_until(deadline) => return look.map(|_| Waited::TimedOut),
                 () = woken => {}
                 () = watch.changed() => {}
                 () = tokio::time::sleep(WAIT_POLL) => {}
-                () = tokio::time::sleep_until(deadline) => return look.map(|_| Waited::TimedOut),
             }
         }
     }
@@ -285,6 +291,7 @@ impl Ledger {
             let interval = sessions::heartbeat_interval(session_ttl);
             let pause = if sessions.is_connected() { interval } else { interval.min(RECONNECT_PAUSE) };
             tokio::select! {
+                biased; // In one order, so that a simulation plays the same twice.
                 () = self.shared.stopping.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }

@@ -198,6 +198,7 @@ fn confirm_later(ledger: Ledger, session: Session) {
     chores.spawn(async move {
         loop {
             tokio::select! {
+                biased; // In one order, so that a simulation plays the same twice.
                 () = ledger.shared.stopping.cancelled() => return,
                 () = tokio::time::sleep(heartbeat_interval(ledger.shared.settings.session_ttl)) => {}
             }
@@ -214,4 +215,81 @@ fn confirm_later(ledger: Ledger, session: Session) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(5);
+
+    fn sessions() -> Sessions {
+        Sessions::new(Session([1; 16]), TTL)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_fresh_from_its_renewal_for_as_long_as_it_lives() {
+        let sessions = sessions();
+        assert!(!sessions.is_fresh() && sessions.age().is_none());
+        sessions.renewed(clock::monotonic());
+        tokio::time::advance(Duration::from_millis(4999)).await;
+        assert!(sessions.is_fresh());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!sessions.is_fresh(), "the store may have let it lapse");
+        assert_eq!(sessions.age(), Some(TTL));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lapse_is_counted_when_the_renewal_came_too_late() {
+        let sessions = sessions();
+        for (after, lapses) in [(Duration::ZERO, 1), (TTL / 5, 1), (TTL, 2), (TTL / 5, 2)] {
+            tokio::time::advance(after).await;
+            sessions.renewed(clock::monotonic());
+            assert_eq!(sessions.lapses(), lapses);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_store_said_last_is_known() {
+        let sessions = sessions();
+        let is = || {
+            (sessions.is_connected(), sessions.is_reached(), sessions.is_turned_away(), sessions.is_fresh())
+        };
+        assert_eq!(is(), (false, false, false, false));
+        sessions.renewed(clock::monotonic());
+        assert_eq!(is(), (true, true, false, true));
+        sessions.renewal_failed(&StoreError::Unreachable("gone".into()));
+        assert_eq!(is(), (false, false, false, true));
+        sessions.turned_away(Closure::Leaving);
+        assert_eq!(is(), (false, true, true, false));
+        sessions.renewed(clock::monotonic());
+        assert_eq!(is(), (true, true, false, true));
+        sessions.set_held(true);
+        assert_eq!(is(), (true, true, false, false));
+        sessions.set_held(false);
+        sessions.end();
+        assert_eq!(is(), (true, true, false, false));
+        assert_eq!(sessions.own(), Session([1; 16]));
+    }
+
+    #[test]
+    fn an_absence_is_noticed_once_and_the_memory_of_them_is_bounded() {
+        let sessions = sessions();
+        let of = |number: u128| Session(number.to_be_bytes());
+        assert!(matches!(sessions.note_absence(of(0)), (Owner::Working, true)));
+        assert!(matches!(sessions.note_absence(of(0)), (Owner::Working, false)));
+        sessions.absent().insert(of(0), Absence::Confirmed);
+        assert!(matches!(sessions.note_absence(of(0)), (Owner::Gone, false)));
+        for number in 1..u128::try_from(ABSENT_MAX).unwrap() {
+            sessions.note_absence(of(number));
+        }
+        assert_eq!(sessions.absent().len(), ABSENT_MAX);
+        assert!(matches!(sessions.note_absence(of(u128::MAX)), (Owner::Working, true)));
+        assert_eq!(sessions.absent().len(), 1, "it starts anew, and the dead are found again");
+    }
+
+    #[test]
+    fn a_session_is_renewed_five_times_while_it_lives() {
+        assert_eq!(heartbeat_interval(TTL), Duration::from_secs(1));
+    }
 }

@@ -121,3 +121,41 @@ fn next(trace: Trace) -> Option<Trace> {
     let pause = PAUSES.get(removals)?;
     Some(Trace { removals, due: clock::monotonic() + *pause, ..trace })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::record::Attempt;
+
+    const KEY: StorageKey = StorageKey::from_bytes([1; 32]);
+
+    fn version(revision: u32) -> Version {
+        Version { attempt: Attempt([1; 16]), revision }
+    }
+
+    #[test]
+    fn traces_are_bounded_and_the_oldest_goes_first() {
+        let traces = Traces::default();
+        for revision in 0..=u32::try_from(TRACES_MAX).unwrap() {
+            traces.add(KEY, version(revision));
+        }
+        assert_eq!(traces.waiting().len(), TRACES_MAX);
+        assert_eq!(traces.waiting().front().map(|trace| trace.version), Some(version(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trace_is_due_at_once_and_then_after_each_pause_until_there_are_no_more() {
+        let traces = Traces::default();
+        traces.add(KEY, version(0));
+        for pause in PAUSES {
+            tokio::time::advance(pause.saturating_sub(Duration::from_millis(1))).await;
+            assert!(pause.is_zero() || traces.take_due().is_empty(), "{pause:?}");
+            tokio::time::advance(Duration::from_millis(1)).await;
+            let due = traces.take_due();
+            assert_eq!(due.iter().map(|trace| trace.version).collect::<Vec<_>>(), [version(0)], "{pause:?}");
+            assert!(traces.is_empty());
+            traces.put_back(next(due[0]));
+        }
+        assert!(traces.is_empty());
+    }
+}

@@ -202,3 +202,22 @@ fn worse(one: Settlement, other: Settlement) -> Settlement {
         (Settlement::Stored, Settlement::Stored) => Settlement::Stored,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_settlements_are_no_better_than_the_worse_of_them() {
+        use Settlement::{Stored, Superseded, Unstored};
+        for (one, other, both) in [
+            (Stored, Stored, Stored),
+            (Stored, Unstored, Unstored),
+            (Stored, Superseded, Superseded),
+            (Unstored, Unstored, Unstored),
+            (Unstored, Superseded, Superseded),
+        ] {
+            assert_eq!((worse(one, other), worse(other, one)), (both, both));
+        }
+    }
+}

@@ -92,4 +92,16 @@ mod tests {
         drop((one, two));
         assert!(waiters.rooms().is_empty());
     }
+
+    #[test]
+    fn a_room_is_kept_for_whoever_still_waits() {
+        let waiters = Waiters::default();
+        let key = StorageKey::from_bytes([7; 32]);
+        let (one, two, other) =
+            (waiters.join(key), waiters.join(key), waiters.join(StorageKey::from_bytes([8; 32])));
+        drop(one);
+        assert_eq!((waiters.count(), waiters.rooms()[&key].waiting), (2, 1));
+        drop((two, other));
+        assert_eq!(waiters.count(), 0);
+    }
 }

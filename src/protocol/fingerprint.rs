@@ -116,6 +116,8 @@ fn optional(digest: &mut Digest, field: Option<&[u8]>) {
 mod tests {
     use std::fmt::Write as _;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     const BASE: Covered<'_> = Covered {
@@ -166,4 +168,107 @@ mod tests {
     }
 
     const FROZEN_FINGERPRINT: &str = "584dc3b75f4134d7084fc98a2aaf5fffa94f4ca44d1d920ba6fd165bbe5a6fd9";
+
+    /// A request, owned, of so few letters that many of two are alike, or would be if their parts ran together.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Asked {
+        method: String,
+        path: Vec<u8>,
+        query: Option<Vec<u8>>,
+        content_type: Option<Vec<u8>>,
+        headers: Vec<(String, Vec<Vec<u8>>)>,
+        body: (u8, Vec<u8>),
+    }
+
+    impl Asked {
+        fn fingerprint(&self) -> Fingerprint {
+            let headers: Vec<(&str, Vec<&[u8]>)> = self
+                .headers
+                .iter()
+                .map(|(name, values)| (name.as_str(), values.iter().map(Vec::as_slice).collect()))
+                .collect();
+            of(&Covered {
+                method: &self.method,
+                path: &self.path,
+                query: self.query.as_deref(),
+                content_type: self.content_type.as_deref(),
+                headers: &headers,
+                body: match self.body.0 {
+                    0 => CoveredBody::Bytes(&self.body.1),
+                    1 => CoveredBody::CanonicalJson(&self.body.1),
+                    _ => CoveredBody::Off,
+                },
+            })
+        }
+
+        /// What counts of the body.
+        fn counted(mut self) -> Self {
+            if self.body.0 > 1 {
+                self.body.1.clear();
+            }
+            self
+        }
+    }
+
+    fn asked() -> impl Strategy<Value = Asked> {
+        let letters = || prop::collection::vec(prop::sample::select(vec![0, b'a']), 0..3);
+        let values = prop::collection::vec(letters(), 0..3);
+        let headers = prop::collection::vec(("[ab]{0,1}", values), 0..2);
+        let optional = || prop::option::of(letters());
+        ("a{0,2}", letters(), optional(), optional(), headers, (0..3_u8, letters())).prop_map(
+            |(method, path, query, content_type, headers, body)| Asked {
+                method,
+                path,
+                query,
+                content_type,
+                headers,
+                body,
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn two_requests_have_one_fingerprint_exactly_if_every_covered_part_is_alike(
+            one in asked(),
+            other in asked(),
+            part in 0..7,
+        ) {
+            // All but one part of the other is as in this one: most of two drawn at random differ everywhere.
+            let mut near = one.clone();
+            match part {
+                0 => near.method = other.method,
+                1 => near.path = other.path,
+                2 => near.query = other.query,
+                3 => near.content_type = other.content_type,
+                4 => near.headers = other.headers,
+                5 => near.body = other.body,
+                _ => near = other,
+            }
+            let are_alike = one.clone().counted() == near.clone().counted();
+            prop_assert_eq!(one.fingerprint() == near.fingerprint(), are_alike);
+        }
+
+        #[test]
+        fn bytes_that_move_to_the_next_part_make_another_fingerprint(one in asked(), from in 0..5) {
+            let mut moved = one.clone();
+            let last = match from {
+                0 => moved.method.pop().map(|last| moved.path.insert(0, u8::try_from(last).unwrap())),
+                1 => moved.path.pop().map(|last| moved.query.get_or_insert_default().insert(0, last)),
+                2 => (moved.query.as_mut().and_then(Vec::pop))
+                    .map(|last| moved.content_type.get_or_insert_default().insert(0, last)),
+                3 => (moved.content_type.as_mut().and_then(Vec::pop)).map(|last| moved.body.1.insert(0, last)),
+                _ => (moved.headers.pop()).map(|(name, _)| moved.body.1.extend(name.into_bytes())),
+            };
+            prop_assert_eq!(one.fingerprint() == moved.fingerprint(), last.is_none());
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_keeps_its_bytes_and_shows_none() {
+        let print = Fingerprint::from_bytes([7; 32]);
+        assert_eq!((print.as_bytes(), format!("{print:?}").as_str()), (&[7; 32], "Fingerprint(redacted)"));
+    }
 }

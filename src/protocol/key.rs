@@ -227,4 +227,27 @@ mod tests {
         let shown = format!("{:?}", key("secret-key"));
         assert!(!shown.contains("secret-key"), "{shown}");
     }
+
+    #[test]
+    fn a_uuid_has_digits_and_hyphens_in_their_places_and_no_more() {
+        for text in [
+            "8e03978e-40d5-43dd-bc93-6894a57f932",
+            "8e03978e-40d5-43dd-bc93-6894a57f93244",
+            "8e03978eg40d5-43dd-bc93-6894a57f9324",
+            "8e03978e-40d5-43dd-bc93-6894a57f932g",
+            "8e03978e-40d543dd--bc93-6894a57f9324",
+            "8e03978e040d5043dd0bc9306894a57f9324",
+        ] {
+            assert_eq!(IdempotencyKey::from_text(text, UUID), Err(InvalidKey::NotUuid), "{text}");
+        }
+        assert!(IdempotencyKey::from_text("8E03978E-40d5-43dd-bc93-6894a57f9324", UUID).is_ok());
+    }
+
+    #[test]
+    fn a_text_of_a_body_is_taken_as_it_stands() {
+        let from_text = |text| IdempotencyKey::from_text(text, ANY).map(|key| key.as_bytes().to_vec());
+        assert_eq!(from_text("\"a\", b "), Ok(b"\"a\", b ".to_vec()));
+        assert_eq!(from_text(""), Err(InvalidKey::Empty));
+        assert_eq!(from_text("a\n"), Err(InvalidKey::Unprintable { position: 1 }));
+    }
 }

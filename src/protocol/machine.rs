@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::fingerprint::Fingerprint;
+use super::mistake::Mistake;
 use super::outline::Stage;
 use super::policy::{OnUnknown, Retention};
 use super::record::{Attempt, Phase, Record, Seen, Session, Settled, UnixMillis, UnknownReason, Version};
@@ -158,6 +159,7 @@ pub fn reclaim(over: &Record, token: Token, asked: &Asked, owner: Owner) -> Reco
 pub fn judge(seen: Seen, asked: &Asked, owner: Owner) -> Verdict {
     let record = match seen {
         Seen::Nothing => return Verdict::Execute,
+        Seen::Unreadable if Mistake::UnreadableIsAbsent.is_made() => return Verdict::Execute,
         Seen::Unreadable => return Verdict::Unknown(UnknownReason::Unreadable),
         Seen::Record(record) => *record,
     };
@@ -174,6 +176,9 @@ pub fn judge(seen: Seen, asked: &Asked, owner: Owner) -> Verdict {
         (Phase::DoneWithoutBody { head, .. }, _) => Verdict::BodyNotKept(head),
         (phase @ Phase::Unknown { reason }, _) => {
             unknown(Record { phase, ..record }, reason, asked.on_unknown)
+        }
+        (Phase::InFlight, Owner::Gone) if Mistake::ExpiringClaim.is_made() => {
+            Verdict::Reclaim(Record { phase: Phase::InFlight, ..record })
         }
         (Phase::InFlight, Owner::Gone) => {
             let record = Record { phase: Phase::InFlight, ..record };
@@ -210,6 +215,9 @@ pub fn settle(record: &Record, outcome: Outcome, now: UnixMillis, retention: Ret
         (Phase::InFlight | Phase::Unknown { .. }, Outcome::Completed(saved)) => {
             write(record, Phase::Done { saved, settled }, retention.answer)
         }
+        (Phase::InFlight, Outcome::CompletedWithoutBody(_)) if Mistake::ForgetfulGiant.is_made() => {
+            Transition::Remove
+        }
         (Phase::InFlight | Phase::Unknown { .. }, Outcome::CompletedWithoutBody(head)) => {
             write(record, Phase::DoneWithoutBody { head, settled }, retention.answer)
         }
@@ -219,6 +227,7 @@ pub fn settle(record: &Record, outcome: Outcome, now: UnixMillis, retention: Ret
         }
         (Phase::Unknown { .. }, Outcome::Unprocessed) if ran_before(record) => Transition::Keep,
         (Phase::InFlight | Phase::Unknown { .. }, Outcome::Unprocessed) => Transition::Remove,
+        (Phase::InFlight, Outcome::Unknown(_)) if Mistake::HopefulRelease.is_made() => Transition::Remove,
         (Phase::InFlight, Outcome::Unknown(reason)) => {
             write(record, Phase::Unknown { reason }, retention.unknown)
         }

@@ -13,6 +13,7 @@ pub mod fingerprint;
 mod histories;
 pub mod key;
 pub mod machine;
+pub mod mistake;
 pub mod outline;
 pub mod policy;
 pub mod record;

@@ -53,6 +53,12 @@ pub struct Policy {
     pub late_answer_window: Duration,
     /// How long the answer waits for the store before it is delivered unstored.
     pub commit_timeout: Duration,
+    /// Guarded requests of one caller at once; 0: no limit.
+    pub in_flight_per_scope_max: usize,
+    /// New keys of one caller within the window; 0: no limit.
+    pub claims_per_scope_max: usize,
+    /// The window in which new keys are counted.
+    pub claims_window: Duration,
     /// Whether verdicts are enforced or only logged.
     pub mode: Mode,
     /// Status of a reused key.
@@ -209,6 +215,9 @@ impl Default for Policy {
             replay_exclude_headers: Vec::new(),
             late_answer_window: Duration::from_mins(1),
             commit_timeout: Duration::from_secs(5),
+            in_flight_per_scope_max: 0,
+            claims_per_scope_max: 0,
+            claims_window: Duration::from_mins(1),
             mode: Mode::Enforce,
             mismatch_status: 422,
             in_flight_status: 409,
@@ -283,5 +292,35 @@ mod tests {
         let second = Duration::from_secs(1);
         let policy = Policy { ttl: second, unknown_ttl: second, ..Policy::default() };
         assert!(policy.claim_keep_for(60 * second) >= 60 * second + policy.late_answer_window + second);
+    }
+
+    #[test]
+    fn a_route_guards_its_methods_unless_keys_are_off() {
+        let policy = Policy { methods: vec!["POST".into(), "PATCH".into()], ..Policy::default() };
+        assert!(policy.guards("POST") && policy.guards("PATCH") && !policy.guards("GET"));
+        assert!(Policy { key: KeyMode::Required, ..policy.clone() }.guards("POST"));
+        assert!(!Policy { key: KeyMode::Off, ..policy }.guards("POST"));
+    }
+
+    #[test]
+    fn only_errors_of_the_server_are_a_matter_of_choice() {
+        let policy = Policy { on_5xx: On5xx::Unknown, ..Policy::default() };
+        for (status, meaning) in
+            [(499, StatusMeaning::Answer), (500, StatusMeaning::Unknown), (599, StatusMeaning::Unknown)]
+        {
+            assert_eq!(policy.meaning_of(status, true), meaning, "{status}");
+        }
+        assert_eq!(
+            policy.meaning_of(502, true),
+            StatusMeaning::Unknown,
+            "502 does not say when to come again"
+        );
+    }
+
+    #[test]
+    fn answers_and_unknown_outcomes_are_kept_each_for_their_time() {
+        let policy = Policy::default();
+        let Retention { answer, unknown } = policy.retention();
+        assert_eq!((answer, unknown), (policy.ttl, policy.unknown_ttl));
     }
 }

@@ -148,3 +148,37 @@ impl fmt::Debug for Session {
         write!(f, "Session({:032x})", u128::from_be_bytes(self.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_word_of_its_own() {
+        let reasons = [
+            UnknownReason::ConnectionLost,
+            UnknownReason::ResponseTimeout,
+            UnknownReason::AnswerCutShort,
+            UnknownReason::ProtocolSwitched,
+            UnknownReason::ServerError,
+            UnknownReason::GatewayStopped,
+            UnknownReason::EarlierAttempt,
+            UnknownReason::SessionDied,
+            UnknownReason::Unreadable,
+        ];
+        let words: BTreeSet<_> = reasons.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(words.len(), reasons.len());
+        assert!(words.iter().all(|word| word.len() > 4), "{words:?}");
+    }
+
+    #[test]
+    fn tokens_are_shown_by_all_their_digits() {
+        let mut token = [0; 16];
+        token[15] = 0xab;
+        let shown = format!("{:?} {:?}", Attempt(token), Session(token));
+        let digits = format!("{}ab", "0".repeat(30));
+        assert_eq!(shown, format!("Attempt({digits}) Session({digits})"));
+    }
+}

@@ -49,3 +49,28 @@ impl SavedResponse {
 fn bytes_of(lines: &FieldLines) -> usize {
     lines.iter().map(|(name, value)| name.len() + value.len() + 32).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(lines: &[(&str, &'static str)]) -> FieldLines {
+        lines.iter().map(|(name, value)| ((*name).to_owned(), Bytes::from_static(value.as_bytes()))).collect()
+    }
+
+    #[test]
+    fn a_header_is_found_by_its_name_and_the_first_of_several() {
+        let head = SavedHead { status: 200, headers: lines(&[("a", "1"), ("b", "2"), ("b", "3")]) };
+        assert_eq!(head.header("b"), Some(&Bytes::from_static(b"2")));
+        assert_eq!(head.header("c"), None);
+    }
+
+    #[test]
+    fn an_answer_weighs_what_it_holds_and_something_for_each_line() {
+        let head = SavedHead { status: 200, headers: lines(&[("name", "value"), ("n", "")]) };
+        assert_eq!(head.bytes(), (4 + 5 + 32) + (1 + 32));
+        let saved =
+            SavedResponse { head, body: Bytes::from_static(b"body!!"), trailers: lines(&[("t", "xy")]) };
+        assert_eq!(saved.bytes(), 74 + 6 + (1 + 2 + 32));
+    }
+}

@@ -7,6 +7,7 @@ use std::fmt;
 use aws_lc_rs::hmac;
 
 use super::key::IdempotencyKey;
+use super::mistake::Mistake;
 
 /// One part of a scope, as found on a request.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,12 @@ pub struct ScopePart<'a> {
 /// Neither the raw key nor a credential can be read back from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StorageKey([u8; 32]);
+
+/// One caller, without any key: what is counted of it is counted under this.
+///
+/// Shape: 32 bytes, HMAC-SHA-256 over namespace and scope. Never stored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ScopeTag([u8; 32]);
 
 /// The secret that keys storage keys and fingerprints. All gateways on one store must hold the same.
 #[derive(Clone)]
@@ -41,18 +48,18 @@ impl HashKey {
 
     /// The storage key of one caller's idempotency key.
     pub fn storage_key(&self, namespace: &str, scope: &[ScopePart<'_>], key: &IdempotencyKey) -> StorageKey {
+        let scope = if Mistake::ScopelessKey.is_made() { &[] } else { scope };
         let mut digest = Digest::new(self, b"storage key v1");
-        digest.field(namespace.as_bytes());
-        digest.count(scope.len());
-        for part in scope {
-            digest.field(part.source.as_bytes());
-            digest.count(part.values.len());
-            for value in part.values {
-                digest.field(value);
-            }
-        }
+        digest.scope(namespace, scope);
         digest.field(key.as_bytes());
         StorageKey(digest.finish())
+    }
+
+    /// What stands for one caller.
+    pub fn scope_tag(&self, namespace: &str, scope: &[ScopePart<'_>]) -> ScopeTag {
+        let mut digest = Digest::new(self, b"scope tag v1");
+        digest.scope(namespace, scope);
+        ScopeTag(digest.finish())
     }
 }
 
@@ -71,6 +78,24 @@ impl StorageKey {
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl ScopeTag {
+    /// From its bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ScopeTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ScopeTag")
     }
 }
 
@@ -99,6 +124,18 @@ impl Digest {
         digest
     }
 
+    fn scope(&mut self, namespace: &str, scope: &[ScopePart<'_>]) {
+        self.field(namespace.as_bytes());
+        self.count(scope.len());
+        for part in scope {
+            self.field(part.source.as_bytes());
+            self.count(part.values.len());
+            for value in part.values {
+                self.field(value);
+            }
+        }
+    }
+
     pub(super) fn field(&mut self, bytes: &[u8]) {
         self.count(bytes.len());
         self.0.update(bytes);
@@ -119,6 +156,8 @@ impl Digest {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::key::{KeyFormat, KeyRules};
     use super::*;
 
@@ -168,4 +207,71 @@ mod tests {
     }
 
     const FROZEN_STORAGE_KEY: &str = "e835dc1f2dbf619ff285a00cf8408366a5c788f6aa4bcfed31db8a5326039051";
+
+    type Parts = Vec<(String, Vec<Vec<u8>>)>;
+
+    /// A namespace, a scope and a key of so few letters that many of two would be alike if their parts ran together.
+    fn asking() -> impl Strategy<Value = (String, Parts, String)> {
+        let values =
+            prop::collection::vec(prop::collection::vec(prop::sample::select(vec![0, b'a']), 0..3), 0..3);
+        ("a{0,2}", prop::collection::vec(("a{0,2}", values), 0..3), "a{1,3}")
+    }
+
+    fn stands_at((namespace, parts, text): &(String, Parts, String)) -> StorageKey {
+        let values: Vec<Vec<&[u8]>> =
+            parts.iter().map(|(_, values)| values.iter().map(Vec::as_slice).collect()).collect();
+        let parts: Vec<_> =
+            parts.iter().zip(&values).map(|((source, _), values)| ScopePart { source, values }).collect();
+        HashKey::new(None).storage_key(namespace, &parts, &key(text))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn two_callers_share_a_storage_key_exactly_if_namespace_scope_and_key_are_alike(
+            one in asking(),
+            other in asking(),
+            part in 0..4,
+        ) {
+            let mut near = one.clone();
+            match part {
+                0 => near.0 = other.0,
+                1 => near.1 = other.1,
+                2 => near.2 = other.2,
+                _ => near = other,
+            }
+            prop_assert_eq!(stands_at(&one) == stands_at(&near), one == near);
+        }
+
+        #[test]
+        fn the_order_of_parts_and_values_counts_and_so_does_an_empty_value(one in asking(), at in 0..3_usize) {
+            let mut reversed = one.clone();
+            reversed.1.reverse();
+            prop_assert_eq!(stands_at(&one) == stands_at(&reversed), one == reversed);
+            let mut other = one.clone();
+            if let Some((_, values)) = other.1.get_mut(at) {
+                values.reverse();
+                prop_assert_eq!(stands_at(&one) == stands_at(&other), one == other);
+            }
+            if let Some((_, values)) = other.1.get_mut(at) {
+                values.push(Vec::new());
+                prop_assert_ne!(stands_at(&one), stands_at(&other));
+            }
+        }
+
+        #[test]
+        fn a_storage_key_is_shown_by_its_digits(bytes in any::<[u8; 32]>()) {
+            let number = |half: &[u8]| u128::from_be_bytes(half.try_into().unwrap());
+            let digits = format!("{:032x}{:032x}", number(&bytes[..16]), number(&bytes[16..]));
+            let key = StorageKey::from_bytes(bytes);
+            prop_assert_eq!(format!("{key} {key:?}"), format!("{digits} StorageKey({digits})"));
+            prop_assert_eq!(key.as_bytes(), &bytes);
+        }
+    }
+
+    #[test]
+    fn a_hash_key_shows_nothing_of_its_secret() {
+        assert_eq!(format!("{:?}", HashKey::new(Some(b"hunter2"))), "HashKey(redacted)");
+    }
 }

@@ -9,12 +9,12 @@ use http::request::Parts;
 use super::body::WholeBody;
 use super::caller::Caller;
 use super::canonical::canonical_json;
-use super::headers::is_named_in_connection;
+use super::headers::{ends_here, is_named_in_connection};
 use super::respond::Rejection;
 use crate::protocol::fingerprint::{Covered, CoveredBody, Fingerprint};
 use crate::protocol::key::{IdempotencyKey, InvalidKey, KeyRules};
 use crate::protocol::policy::{FingerprintBody, KeyMode, KeySource, Policy, ScopeMissing, ScopeSource};
-use crate::protocol::scope::{HashKey, ScopePart, StorageKey};
+use crate::protocol::scope::{HashKey, ScopePart, ScopeTag, StorageKey};
 
 /// What the head of a request says about its key.
 #[derive(Debug)]
@@ -151,13 +151,17 @@ pub(super) fn key_with_body(
 
 /// Checks that the request says who is asking, where the route wants to know.
 fn identify(policy: &Policy, fields: &HeaderMap, caller: &Caller) -> Result<(), Rejection> {
-    if policy.scope_missing == ScopeMissing::Anonymous {
-        return Ok(());
-    }
+    let wants_all = policy.scope_missing == ScopeMissing::Reject;
     for source in &policy.scope {
         let missing = match source {
-            ScopeSource::Header(name) if !fields.contains_key(name) => format!("the {name} header"),
-            ScopeSource::ClientCertificate if caller.certificate.is_none() => {
+            // RFC 9110 §7.6.1: what Connection names ends here. The upstream would see another caller, or none.
+            ScopeSource::Header(name) if ends_here(fields, name) => {
+                format!("a {name} header that Connection does not name")
+            }
+            ScopeSource::Header(name) if wants_all && !fields.contains_key(name) => {
+                format!("the {name} header")
+            }
+            ScopeSource::ClientCertificate if wants_all && caller.certificate.is_none() => {
                 "the client certificate".to_owned()
             }
             ScopeSource::Header(_) | ScopeSource::ClientCertificate => continue,
@@ -176,20 +180,33 @@ pub(super) fn storage_key(
     caller: &Caller,
     key: &IdempotencyKey,
 ) -> StorageKey {
-    let parts: Vec<(String, Vec<&[u8]>)> = policy
-        .scope
-        .iter()
-        .map(|source| {
-            let values = match source {
-                ScopeSource::Header(name) => values(fields, name),
-                ScopeSource::ClientCertificate => caller.certificate.iter().map(|name| &*name.0).collect(),
-            };
-            (source_of(source), values)
-        })
-        .collect();
-    let scope: Vec<ScopePart<'_>> =
-        parts.iter().map(|(source, values)| ScopePart { source, values }).collect();
-    hash_key.storage_key(namespace, &scope, key)
+    let parts = scope_of(policy, fields, caller);
+    hash_key.storage_key(namespace, &as_parts(&parts), key)
+}
+
+/// What stands for this caller alone, without a key.
+pub(super) fn scope_tag(
+    hash_key: &HashKey,
+    namespace: &str,
+    policy: &Policy,
+    fields: &HeaderMap,
+    caller: &Caller,
+) -> ScopeTag {
+    let parts = scope_of(policy, fields, caller);
+    hash_key.scope_tag(namespace, &as_parts(&parts))
+}
+
+/// What tells this caller apart: each part of the scope by its source, with every value.
+fn scope_of<'a>(policy: &Policy, fields: &'a HeaderMap, caller: &'a Caller) -> Vec<(String, Vec<&'a [u8]>)> {
+    let values_of = |source: &ScopeSource| match source {
+        ScopeSource::Header(name) => values(fields, name),
+        ScopeSource::ClientCertificate => caller.certificate.iter().map(|name| &*name.0).collect(),
+    };
+    policy.scope.iter().map(|source| (source_of(source), values_of(source))).collect()
+}
+
+fn as_parts<'a>(parts: &'a [(String, Vec<&'a [u8]>)]) -> Vec<ScopePart<'a>> {
+    parts.iter().map(|(source, values)| ScopePart { source, values }).collect()
 }
 
 /// A part of a scope as the configuration writes it. It stands in every storage key.
@@ -310,6 +327,8 @@ fn values<'a>(fields: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::caller::CallersName;
     use super::*;
 
@@ -399,5 +418,28 @@ mod tests {
         assert_ne!(stands_at(&of(Some(b""))), stands_at(&of(None)));
         assert!(super::admit(&strict, &lines, &of(Some(b"ann"))).is_ok());
         assert!(matches!(super::admit(&strict, &lines, &of(None)), Err(Rejection::ScopeMissing(_))));
+    }
+
+    fn fingerprint_of(fields: &HeaderMap) -> Fingerprint {
+        let mut request = http::Request::new(());
+        *request.headers_mut() = fields.clone();
+        let body = WholeBody { data: bytes::Bytes::from_static(b"{}"), trailers: None, _room: None };
+        fingerprint(&HashKey::new(None), &Policy::default(), &request.into_parts().0, &body)
+    }
+
+    proptest! {
+        #[test]
+        fn what_changes_between_two_tries_of_one_intent_leaves_the_fingerprint_as_it_is(
+            name in prop::sample::select(vec![
+                "authorization", "cookie", "date", "idempotency-key", "tracestate", "traceparent", "user-agent",
+                "x-request-id",
+            ]),
+            value in "[ -~]{0,20}",
+        ) {
+            let mut lines = fields(&[("content-type", "application/json")]);
+            let before = fingerprint_of(&lines);
+            lines.append(name, value.parse().unwrap());
+            prop_assert_eq!(fingerprint_of(&lines), before);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Must not know claims. Holds the exchange open until the last byte is delivered, so that a drain waits.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::aside::Aside;
 use super::budget::Share;
+use super::quota::Seat;
 use crate::upstream::{AnswerBody, Buffered, Trailers, with_trailers};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -25,6 +27,8 @@ pub struct AnswerStream {
     exchange: Option<TaskTrackerToken>,
     /// What it takes of the gateway's budgets, given back at the same time.
     shares: Option<[Share; 2]>,
+    /// What it takes of its caller's quota, given back at the same time.
+    seat: Option<Arc<Seat>>,
     /// Takes trailers, announced or not.
     aside: Option<Aside>,
     ending: Ending,
@@ -87,6 +91,11 @@ impl AnswerStream {
         Self { exchange: Some(exchange), shares: Some(shares), ..self }
     }
 
+    /// Keeps its caller's place until the body is delivered.
+    pub(super) fn seated(self, seat: Option<Arc<Seat>>) -> Self {
+        Self { seat, ..self }
+    }
+
     /// The bytes that it holds in memory.
     pub(super) fn held_bytes(&self) -> usize {
         match &self.source {
@@ -98,7 +107,7 @@ impl AnswerStream {
 
 impl From<Source> for AnswerStream {
     fn from(source: Source) -> Self {
-        Self { source, exchange: None, shares: None, aside: None, ending: Ending::None }
+        Self { source, exchange: None, shares: None, seat: None, aside: None, ending: Ending::None }
     }
 }
 
@@ -136,7 +145,7 @@ impl Body for AnswerStream {
                 && let Some(aside) = &self.aside
             {
                 std::task::ready!(aside.poll_end_with(trailers, cx));
-                (self.exchange, self.shares) = (None, None);
+                (self.exchange, self.shares, self.seat) = (None, None, None);
                 return Poll::Ready(None);
             }
             let frame = std::task::ready!(self.poll_source(cx));
@@ -148,7 +157,7 @@ impl Body for AnswerStream {
                 },
                 (None, Ending::Known(trailers)) => self.ending = Ending::Due(trailers),
                 (None, Ending::None | Ending::Due(_)) => {
-                    (self.exchange, self.shares) = (None, None);
+                    (self.exchange, self.shares, self.seat) = (None, None, None);
                     return Poll::Ready(None);
                 }
                 (frame @ Some(_), _) => return Poll::Ready(frame),

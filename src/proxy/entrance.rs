@@ -13,6 +13,8 @@ use tokio_util::task::TaskTracker;
 
 use super::Proxy;
 use super::budget::Budget;
+use super::kept::Strangers;
+use super::quota::Quotas;
 use super::route::Router;
 use crate::config::{Route, Server};
 use crate::protocol::scope::HashKey;
@@ -56,6 +58,10 @@ pub struct Shared {
     pub in_flight: Arc<Budget>,
     /// Bytes of bodies held whole.
     pub buffered: Arc<Budget>,
+    /// What callers have taken, where their routes count it.
+    pub quotas: Arc<Quotas>,
+    /// Tells of records that no gateway has written.
+    pub strangers: Strangers,
     /// Where traces are recorded; `None`: nowhere.
     pub tracer: Option<Arc<Tracer>>,
     /// Cancelled when the drain's time is up: forwards still under way become unknown outcomes.

@@ -16,9 +16,11 @@ use super::body::WholeBody;
 use super::budget::Share;
 use super::caller::Caller;
 use super::pass::{frame_anew, log_failure_of};
+use super::quota::Seat;
 use super::received::{Lost, Received, drained, how_it_fared, receive};
-use super::respond::{self, Rejection, Word};
+use super::respond::{self, Rejection};
 use super::stream::{FRAMES_WAITING_MAX, Patience, Stream};
+use super::word::Word;
 use crate::clock;
 use crate::config::Route;
 use crate::ledger::{Claim, LateClaim, Settlement, Unprocessed};
@@ -39,6 +41,8 @@ pub(super) struct Forward {
     pub(super) request: Arc<Request<WholeBody>>,
     pub(super) caller: Arc<Caller>,
     pub(super) request_id: String,
+    /// Its caller's, held until the outcome is settled: whoever leaves goes on taking it up.
+    pub(super) seat: Option<Arc<Seat>>,
 }
 
 /// What the caller is told, and what the log should know.
@@ -93,6 +97,7 @@ impl Forward {
         let exchange = self.exchange(request, &progress, &mut room);
         tokio::pin!(exchange);
         let lost_to = tokio::select! {
+            biased; // In one order, so that a simulation plays the same twice.
             received = &mut exchange => {
                 let fared = how_it_fared(&received);
                 course.forwarded(&leg, progress.queued(), self.upstream.name(), fared, tell_attempt);
@@ -116,6 +121,7 @@ impl Forward {
             self.upstream.timed_out();
             let until = Instant::now() + self.route.policy.late_answer_window;
             tokio::select! {
+                biased; // In one order, so that a simulation plays the same twice.
                 received = &mut exchange => match received {
                     Ok(received) => self.settle_late(late, received, course, until).await,
                     Err(Lost::Sending(SendError::NotSent(..))) => {
@@ -208,6 +214,7 @@ impl Forward {
         Stream {
             course,
             caller: Some(caller),
+            held: None,
             claim,
             trailers,
             patience: Patience {

@@ -3,10 +3,9 @@
 //! Must not know how a claim is executed (`execute.rs`). Read `admit.rs` before.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tokio::sync::oneshot;
 
 use super::Proxy;
@@ -16,19 +15,21 @@ use super::body::{self, NotReceived, Room, WholeBody};
 use super::caller::Caller;
 use super::execute::{Answer, Forward};
 use super::pace::Paced;
-use super::respond::{self, Rejection, Word};
+use super::quota::{self, Quota, Seat};
+use super::respond::Rejection;
+use super::told::{how_it_ended, what_was_found};
+use super::word::Word;
 use super::{pass, trailers};
 use crate::clock;
 use crate::config::Route;
-use crate::ledger::{BACKGROUND_COMMIT_MAX, Claim, Known, Opened, Question, Terms, Unavailable, Waited};
+use crate::ledger::{BACKGROUND_COMMIT_MAX, Claim, Opened, Question, Terms, Unavailable, Waited};
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::machine::Asked;
 use crate::protocol::policy::{InFlightMode, Mode, OnStoreError, Policy};
-use crate::protocol::record::Settled;
-use crate::protocol::saved::SavedResponse;
+use crate::protocol::scope::StorageKey;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::course::{Course, Errand, Spent};
-use crate::telemetry::metrics::{Limit, RequestMetrics};
+use crate::telemetry::metrics::Limit;
 use crate::upstream::{Buffered, RequestBody, Timeouts, Upstream};
 
 /// What became of one question to the ledger, and where the time went.
@@ -36,12 +37,22 @@ type Timed = (Asking, Spent);
 
 /// What became of one question to the ledger.
 #[expect(clippy::large_enum_variant, reason = "lives for one step; nearly all are answers")]
-enum Asking {
+pub(super) enum Asking {
     Answered(Answer),
     InFlight,
     Unavailable,
     /// The route only observes: forward, and log what would have been.
     Observed(&'static str),
+}
+
+/// A request with a key, received whole, and what is asked of the ledger for it.
+struct Guarded<'a> {
+    route: &'a Arc<Route>,
+    question: Arc<Question>,
+    request: Arc<Request<WholeBody>>,
+    caller: &'a Arc<Caller>,
+    /// Its caller's, where the route counts what callers take.
+    seat: Option<Arc<Seat>>,
 }
 
 impl Proxy {
@@ -58,15 +69,19 @@ impl Proxy {
     ) -> Result<Response<AnswerStream>, Rejection> {
         let (policy, upstream) = (&route.policy, self.upstream_of(route)?);
         let admissions = match admit::admit_both(policy, request.headers(), caller) {
-            Ok(admissions) => admissions,
+            Ok(admissions) if admissions.are_unkeyed() => {
+                let request = pass::streamed(request);
+                return self.pass_marked(upstream, request, caller, Word::None, line).await;
+            }
+            Ok(admissions) => self.seat(policy, request.headers(), caller).map(|seat| (admissions, seat)),
+            Err(rejection) => Err(rejection),
+        };
+        let (admissions, seat) = match admissions {
+            Ok(admitted) => admitted,
             Err(rejection) => {
                 return self.refuse(route, rejection, pass::streamed(request), caller, line).await;
             }
         };
-        if admissions.are_unkeyed() {
-            let request = pass::streamed(request);
-            return self.pass_marked(upstream, request, caller, Word::None, line).await;
-        }
         let (parts, incoming) = request.into_parts();
         let began = clock::monotonic();
         let received = body::receive(incoming, policy.request_body_max, self.room()).await;
@@ -99,7 +114,34 @@ impl Proxy {
         let question = self.question(route, &parts, &body, caller, &keys, upstream);
         line.operates_on(question.key);
         let request = Arc::new(Request::from_parts(parts, body));
-        self.ask_until_answered(route, Arc::new(question), request, caller, line).await
+        let question = Arc::new(question);
+        let guarded = Guarded { route, question, request, caller, seat: seat.clone() };
+        let answer = self.ask_until_answered(guarded, line).await?;
+        // Until its last byte has been taken: a slow caller takes up as much as a quick one with many requests.
+        Ok(answer.map(|body| body.seated(seat)))
+    }
+
+    /// A place for another request of this caller, where its route counts them.
+    fn seat(
+        &self,
+        policy: &Policy,
+        fields: &HeaderMap,
+        caller: &Caller,
+    ) -> Result<Option<Arc<Seat>>, Rejection> {
+        if !quota::counts(policy) {
+            return Ok(None);
+        }
+        let tag = admit::scope_tag(&self.settings.hash_key, &self.settings.namespace, policy, fields, caller);
+        let seat = self.shared.quotas.seat(tag, policy).map_err(|quota| self.exceeded(quota))?;
+        Ok(Some(Arc::new(seat)))
+    }
+
+    fn exceeded(&self, quota: Quota) -> Rejection {
+        self.shared.metrics.limits.hit(match quota {
+            Quota::InFlight { .. } => Limit::InFlightPerScope,
+            Quota::Claims { .. } => Limit::ClaimsPerScope,
+        });
+        Rejection::QuotaExceeded(quota)
     }
 
     fn room(&self) -> Room<'_> {
@@ -179,16 +221,13 @@ impl Proxy {
 
     async fn ask_until_answered(
         &self,
-        route: &Arc<Route>,
-        question: Arc<Question>,
-        request: Arc<Request<WholeBody>>,
-        caller: &Arc<Caller>,
+        guarded: Guarded<'_>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
-        let policy = &route.policy;
+        let policy = &guarded.route.policy;
         let wait_until = clock::monotonic() + policy.wait_timeout;
         loop {
-            let (asking, spent) = self.ask(route, &question, &request, caller, line).await;
+            let (asking, spent) = self.ask(&guarded, line).await;
             line.course.join(spent);
             match asking {
                 Asking::Answered(answer) => {
@@ -200,7 +239,7 @@ impl Proxy {
                 }
                 Asking::InFlight => {
                     let began = clock::monotonic();
-                    let waited = self.ledger.wait(&question, wait_until).await;
+                    let waited = self.ledger.wait(&guarded.question, wait_until).await;
                     line.course.waited(began, how_it_ended(&waited));
                     match waited {
                         Ok(Waited::Settled) => {}
@@ -216,12 +255,12 @@ impl Proxy {
                         request_id = line.request_id(),
                         "forwarded unprotected: the store is out of reach"
                     );
-                    return self.pass_again(route, request, caller, Word::Unprotected, line).await;
+                    return self.pass_again(guarded, line).await;
                 }
                 Asking::Unavailable => return Err(Rejection::StoreUnavailable),
                 Asking::Observed(would_be) => {
                     line.would_be(would_be);
-                    return self.pass_again(route, request, caller, Word::Unprotected, line).await;
+                    return self.pass_again(guarded, line).await;
                 }
             }
         }
@@ -229,19 +268,20 @@ impl Proxy {
 
     /// Asks the ledger, and executes the claim if there is one, in a task that outlives the caller. From
     /// the moment the ledger is asked a claim may stand in the store, so nobody may walk away.
-    async fn ask(
-        &self,
-        route: &Arc<Route>,
-        question: &Arc<Question>,
-        request: &Arc<Request<WholeBody>>,
-        caller: &Arc<Caller>,
-        line: &AccessLine,
-    ) -> Timed {
+    async fn ask(&self, guarded: &Guarded<'_>, line: &AccessLine) -> Timed {
+        let Guarded { route, question, request, caller, seat } = guarded;
         let (nothing, began) = (Spent::default(), clock::monotonic());
         if let Some(known) = self.ledger.recall(question) {
-            let asking = told(known, &route.policy, &self.settings.counts);
+            let asking = self.told(known, &question.key, &route.policy);
             line.course.recalled(began);
             return (asking, nothing);
+        }
+        if let Some(Err(quota)) = seat.as_ref().map(|seat| seat.claims(&route.policy, began)) {
+            let rejection = self.exceeded(quota);
+            return match route.policy.mode {
+                Mode::Observe => (Asking::Observed(rejection.code()), nothing),
+                Mode::Enforce => (Asking::Answered(Answer::rejected(rejection)), nothing),
+            };
         }
         let (tell, answered) = oneshot::channel();
         let forward = Forward {
@@ -254,6 +294,7 @@ impl Proxy {
             request: Arc::clone(request),
             caller: Arc::clone(caller),
             request_id: line.request_id().to_owned(),
+            seat: seat.clone(),
         };
         let (ledger, question, mut course) =
             (self.ledger.clone(), Arc::clone(question), line.course.branch());
@@ -262,7 +303,7 @@ impl Proxy {
             let began = clock::monotonic();
             let opened = ledger.open(&question).await;
             course.asked_store(Errand::Claim, began, what_was_found(&opened));
-            decide(opened, forward, course, tell).await;
+            decide(opened, forward, &question.key, course, tell).await;
         }));
         // The task is gone without an answer only if it panicked; what it claimed reads as unknown.
         answered.await.unwrap_or_else(|_| (Asking::Answered(Answer::rejected(Rejection::Internal)), nothing))
@@ -270,15 +311,12 @@ impl Proxy {
 
     async fn pass_again(
         &self,
-        route: &Route,
-        request: Arc<Request<WholeBody>>,
-        caller: &Arc<Caller>,
-        word: Word,
+        guarded: Guarded<'_>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
-        let upstream = self.upstream_of(route)?;
-        let request = Arc::try_unwrap(request).unwrap_or_else(|shared| Request::clone(&shared));
-        self.pass_buffered(upstream, request, caller, word, line).await
+        let upstream = self.upstream_of(guarded.route)?;
+        let request = Arc::try_unwrap(guarded.request).unwrap_or_else(|shared| Request::clone(&shared));
+        self.pass_buffered(upstream, request, guarded.caller, Word::Unprotected, line).await
     }
 }
 
@@ -286,12 +324,16 @@ impl Proxy {
 async fn decide(
     opened: Result<Opened, Unavailable>,
     forward: Forward,
+    key: &StorageKey,
     course: Course,
     tell: oneshot::Sender<Timed>,
 ) {
+    if let (Ok(Opened::Known(_)) | Err(_), Some(seat)) = (&opened, &forward.seat) {
+        seat.claimed_none(&forward.route.policy);
+    }
     let asking = match opened {
         Ok(Opened::Execute(claim)) => return execute(*claim, forward, course, tell).await,
-        Ok(Opened::Known(known)) => told(known, &forward.route.policy, &forward.proxy.settings.counts),
+        Ok(Opened::Known(known)) => forward.proxy.told(known, key, &forward.route.policy),
         Err(error) => {
             log_unavailable(&error);
             match (forward.route.policy.mode, error) {
@@ -312,39 +354,6 @@ async fn decide(
     drop(tell.send((asking, course.spent())));
 }
 
-/// What a caller is told whose key is somebody else's claim.
-fn told(known: Known, policy: &Policy, counts: &RequestMetrics) -> Asking {
-    let rejection = match known {
-        Known::Replay(..) | Known::Unstored(..) if policy.mode == Mode::Observe => {
-            return Asking::Observed(Word::Replayed.as_str());
-        }
-        Known::Replay(saved, settled) => return replay(saved, settled, policy, Word::Replayed, counts),
-        Known::Unstored(saved, settled) => return replay(saved, settled, policy, Word::Unstored, counts),
-        Known::InFlight if policy.mode == Mode::Enforce => return Asking::InFlight,
-        Known::InFlight => Rejection::InFlight,
-        Known::BodyNotKept(head) => Rejection::ResultUnavailable(head),
-        Known::Mismatch => Rejection::KeyReused,
-        Known::Unknown(reason) => Rejection::OutcomeUnknown(reason),
-    };
-    match policy.mode {
-        Mode::Observe => Asking::Observed(rejection.word().as_str()),
-        Mode::Enforce => Asking::Answered(Answer::rejected(rejection)),
-    }
-}
-
-fn replay(
-    saved: SavedResponse,
-    settled: Settled,
-    policy: &Policy,
-    word: Word,
-    counts: &RequestMetrics,
-) -> Asking {
-    let now = clock::unix_millis();
-    counts.replayed(Duration::from_millis(now.0.saturating_sub(settled.at.0)));
-    let replay = respond::replayed(saved, settled, policy, now, word);
-    Asking::Answered(Answer::replay(replay, word))
-}
-
 /// Executes the claim and passes the answer on while the execution sees the record to its end.
 async fn execute(claim: Claim, forward: Forward, course: Course, tell: oneshot::Sender<Timed>) {
     let request_id = forward.request_id.clone();
@@ -359,29 +368,6 @@ async fn execute(claim: Claim, forward: Forward, course: Course, tell: oneshot::
         }
     };
     tokio::join!(forward.execute(claim, course, tell_answer), pass_on);
-}
-
-fn what_was_found(opened: &Result<Opened, Unavailable>) -> &'static str {
-    match opened {
-        Ok(Opened::Execute(_)) => "claimed",
-        Ok(Opened::Known(known)) => match known {
-            Known::Replay(..) => Word::Replayed.as_str(),
-            Known::Unstored(..) => Word::Unstored.as_str(),
-            Known::BodyNotKept(_) => Word::BodyNotKept.as_str(),
-            Known::Mismatch => Word::Mismatch.as_str(),
-            Known::InFlight => Word::InFlight.as_str(),
-            Known::Unknown(_) => Word::Unknown.as_str(),
-        },
-        Err(_) => "unavailable",
-    }
-}
-
-fn how_it_ended(waited: &Result<Waited, Unavailable>) -> &'static str {
-    match waited {
-        Ok(Waited::Settled) => "settled",
-        Ok(Waited::TimedOut) => "timed-out",
-        Err(_) => "unavailable",
-    }
 }
 
 fn log_unavailable(error: &Unavailable) {

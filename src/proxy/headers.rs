@@ -152,6 +152,13 @@ pub(super) fn is_named_in_connection(fields: &HeaderMap, field: &str) -> bool {
     connection_options(fields).any(|option| option.eq_ignore_ascii_case(field.as_bytes()))
 }
 
+/// Whether a field ends here that this name names.
+pub(super) fn ends_here(fields: &HeaderMap, name: &str) -> bool {
+    fields.contains_key(name)
+        && (named_in_connection(fields).iter().any(|named| named.as_str() == name)
+            || HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| is_hop_by_hop(&name)))
+}
+
 /// The fields that `Connection` names and that end here.
 pub(super) fn named_in_connection(fields: &HeaderMap) -> Vec<HeaderName> {
     let named = connection_options(fields).filter_map(|option| HeaderName::from_bytes(option).ok());
@@ -286,6 +293,8 @@ fn via(version: Version) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::config::Server;
     use crate::proxy::Caller;
@@ -413,5 +422,63 @@ mod tests {
         assert_eq!(count_hop(&mut request(Method::GET, &chain)), Ok(()));
         let hops = [("via", "1.1 onceway, 1.1 onceway, 2 onceway"); 3];
         assert_eq!(count_hop(&mut request(Method::GET, &hops)), Err(Stopped::Loop));
+    }
+
+    /// Field lines of which many end here, by their own names or by what others say of them.
+    fn any_lines() -> impl Strategy<Value = HeaderMap> {
+        const NAMES: [&str; 16] = [
+            "accept",
+            "connection",
+            "content-type",
+            "host",
+            "keep-alive",
+            "proxy-authorization",
+            "set-cookie",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "transfer_encoding",
+            "upgrade",
+            "via",
+            "x-a",
+            "x-b",
+            "x_a",
+        ];
+        const VALUES: [&str; 6] = ["", "close", "x-a", "X-B, host", "trailers, x-a", "keep-alive,te"];
+        let line = (prop::sample::select(NAMES.as_slice()), prop::sample::select(VALUES.as_slice()));
+        let collected = |lines: Vec<(&'static str, &'static str)>| {
+            let mut fields = HeaderMap::new();
+            for (name, value) in lines {
+                fields.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            fields
+        };
+        prop::collection::vec(line, 0..12).prop_map(collected)
+    }
+
+    proptest! {
+        #[test]
+        fn fields_of_one_hop_end_here_and_the_others_travel_in_order_with_their_repeats(given in any_lines()) {
+            let kept = end_to_end(&given, |_| false);
+            let named = named_in_connection(&given);
+            let ends = |name: &HeaderName| {
+                is_hop_by_hop(name) || named.contains(name) || name == "transfer_encoding"
+                    || (name == "x_a" && given.contains_key("x-a"))
+            };
+            prop_assert!(!kept.keys().any(ends), "{:?}", kept);
+            // The announcement of trailers is made anew.
+            let travels = |name: &&HeaderName| !ends(name) && **name != header::TRAILER;
+            let names: Vec<_> = kept.keys().filter(travels).collect();
+            prop_assert_eq!(&names, &given.keys().filter(travels).collect::<Vec<_>>());
+            for name in names {
+                prop_assert!(kept.get_all(name).iter().eq(given.get_all(name)), "{}", name);
+            }
+        }
+
+        #[test]
+        fn what_has_travelled_one_hop_loses_nothing_at_the_next(given in any_lines()) {
+            let once = end_to_end(&given, |_| false);
+            prop_assert_eq!(field_lines(&end_to_end(&once, |_| false)), field_lines(&once));
+        }
     }
 }

@@ -22,20 +22,24 @@ mod execute;
 mod forwarded;
 mod guard;
 mod headers;
+mod kept;
 mod lookup;
 mod pace;
 mod pass;
 mod patience;
 mod patterns;
+mod quota;
 mod readings;
 mod received;
 mod respond;
 mod route;
 mod stream;
+mod told;
 mod trailers;
 mod turned_away;
 mod upgrade;
 mod wellformed;
+mod word;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -60,11 +64,13 @@ pub use entrance::{Entrance, Settings, Shared};
 use headers::Stopped;
 pub use lookup::{KnownKey, Located, Unlocated, locate};
 pub use patience::{Allowance, Timer};
+pub use quota::Quota;
 use respond::About;
-pub use respond::{Rejection, Word};
+pub use respond::Rejection;
 pub use route::{Routed, Router};
 pub use turned_away::TurnedAway;
 use wellformed::{check, is_beyond_guarding};
+pub use word::Word;
 
 /// One worker's road by one configuration: its own ledger handle and its own connections to the upstreams.
 #[derive(Clone, Debug)]

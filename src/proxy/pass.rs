@@ -107,6 +107,7 @@ impl Proxy {
         line.course.mark(&leg, request.headers_mut());
         let fault = request.extensions().get::<Fault>().cloned().unwrap_or_default();
         let sent = tokio::select! {
+            biased; // In one order, so that a simulation plays the same twice.
             sent = upstream.send(request, &progress) => sent,
             () = progress.stalled_for(upstream.timeouts().response) => {
                 let fared = Fared::Failed(UnknownReason::ResponseTimeout.as_str());

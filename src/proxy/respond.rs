@@ -13,8 +13,10 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::answer::AnswerStream;
-use super::headers::{self, IDEMPOTENCY_STATUS, PSEUDONYM};
+use super::headers::{self, PSEUDONYM};
+use super::quota::Quota;
 use super::trailers;
+use super::word::Word;
 use crate::protocol::policy::Policy;
 use crate::protocol::record::{Settled, UnixMillis, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
@@ -25,31 +27,6 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// What this gateway takes by itself.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-
-/// What the gateway has to do with an answer, as `Idempotency-Status` says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
-    /// Not protected: no key, or refused before a claim.
-    None,
-    /// Forwarded under a claim, and kept.
-    Executed,
-    /// The first answer again.
-    Replayed,
-    /// The first request is still at work.
-    InFlight,
-    /// The key belongs to another request.
-    Mismatch,
-    /// Nobody knows the outcome.
-    Unknown,
-    /// Not processed; the key is free again.
-    Released,
-    /// Executed, but the store has not taken the answer yet.
-    Unstored,
-    /// Forwarded without a claim, because the store was out of reach or the route only observes.
-    Unprotected,
-    /// Executed, but the body was not kept.
-    BodyNotKept,
-}
 
 /// Why a request is not answered by the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +99,8 @@ pub enum Rejection {
     StoreUnavailable,
     /// More requests, or bodies, at once than the gateway takes.
     Overloaded,
+    /// The caller has as much as it may.
+    QuotaExceeded(Quota),
     /// The gateway is stopping.
     Draining,
     /// The gateway itself failed.
@@ -152,29 +131,6 @@ struct Problem {
     retry_after: Option<u64>,
     proxy_error: Option<&'static str>,
     closes: bool,
-}
-
-impl Word {
-    /// As it stands in the header and in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Executed => "executed",
-            Self::Replayed => "replayed",
-            Self::InFlight => "in-flight",
-            Self::Mismatch => "mismatch",
-            Self::Unknown => "unknown",
-            Self::Released => "released",
-            Self::Unstored => "unstored",
-            Self::Unprotected => "unprotected",
-            Self::BodyNotKept => "body-not-kept",
-        }
-    }
-
-    /// Puts the word on an answer.
-    pub(super) fn mark<B>(self, response: &mut Response<B>) {
-        response.headers_mut().insert(IDEMPOTENCY_STATUS, HeaderValue::from_static(self.as_str()));
-    }
 }
 
 impl Rejection {
@@ -496,6 +452,11 @@ fn problem(rejection: &Rejection, policy: Option<&Policy>) -> Problem {
                 "There was no room for the request, and it was not forwarded. Send it again.",
             )
         },
+        Rejection::QuotaExceeded(quota) => Problem {
+            retry_same_key: true,
+            retry_after: Some(wait_of(*quota)),
+            ..plain(429, "quota-exceeded", "Caller has used up its share", &share_of(*quota))
+        },
         Rejection::UpstreamUnreachable(cause) => Problem {
             retry_same_key: true,
             word: Word::Released,
@@ -585,6 +546,27 @@ fn lost_as_proxy_error(reason: UnknownReason) -> &'static str {
     }
 }
 
+fn share_of(quota: Quota) -> String {
+    match quota {
+        Quota::InFlight { max } => {
+            format!(
+                "A caller may have {max} requests at once here. This one was neither claimed nor forwarded."
+            )
+        }
+        Quota::Claims { max, window, .. } => format!(
+            "A caller may use {max} new keys within {window:?} here. This request was neither claimed nor forwarded."
+        ),
+    }
+}
+
+/// In whole seconds, and not too early.
+fn wait_of(quota: Quota) -> u64 {
+    match quota {
+        Quota::InFlight { .. } => 1,
+        Quota::Claims { wait, .. } => wait.as_secs().saturating_add(1),
+    }
+}
+
 /// A fragment as a sentence.
 fn sentence(fragment: &str) -> String {
     let mut characters = fragment.chars();
@@ -631,7 +613,8 @@ mod tests {
             Some(Rejection::PassBroken(_)) => Rejection::PassTimedOut,
             Some(Rejection::PassTimedOut) => Rejection::StoreUnavailable,
             Some(Rejection::StoreUnavailable) => Rejection::Overloaded,
-            Some(Rejection::Overloaded) => Rejection::Draining,
+            Some(Rejection::Overloaded) => Rejection::QuotaExceeded(Quota::InFlight { max: 1 }),
+            Some(Rejection::QuotaExceeded(_)) => Rejection::Draining,
             Some(Rejection::Draining) => Rejection::Internal,
             Some(Rejection::Internal) => return None,
         })

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -47,6 +47,8 @@ pub(super) struct Stream {
     pub(super) trailers: Trailers,
     pub(super) out_of_time: CancellationToken,
     pub(super) course: Course,
+    /// What makes the answer whole, by its Content-Length, before its end was seen.
+    pub(super) held: Option<Frame<Bytes>>,
 }
 
 /// How a streamed answer ended.
@@ -59,11 +61,11 @@ impl Stream {
     /// Carries what was read already, then the rest, and settles the claim.
     pub(super) async fn carry(mut self, head: SavedHead, prefix: Vec<Bytes>, body: AnswerBody) {
         for data in prefix {
-            self.deliver(Frame::data(data)).await;
+            self.pass_on(Frame::data(data), is_complete(&body)).await;
         }
         let end = self.carry_rest(body).await;
         let began = clock::monotonic();
-        match (self.claim, &end) {
+        match (self.claim.take(), &end) {
             (Some(claim), End::Clean) => {
                 claim.complete_without_body(head).await;
                 self.course.asked_store(Errand::Settle, began, "without-body");
@@ -76,7 +78,11 @@ impl Stream {
         }
         // Told only after the record is settled, so that a retry finds it. A broken answer is told by its
         // pump's going away.
-        if let (Some(caller), End::Clean) = (self.caller, end)
+        let End::Clean = end else { return };
+        if let Some(held) = self.held.take() {
+            self.deliver(held).await;
+        }
+        if let Some(caller) = self.caller
             && caller.send(Piece::End).await.is_err()
         {
             tracing::debug!("the caller left before its answer ended");
@@ -100,18 +106,36 @@ impl Stream {
             }
             let idle_until = Instant::now() + self.patience.idle;
             let until = alone_until.map_or(idle_until, |until| until.min(idle_until));
+            // However much there is to read.
+            if alone_until.is_some_and(|until| until <= Instant::now()) {
+                return End::Broken(UnknownReason::AnswerCutShort);
+            }
             tokio::select! {
+                biased; // In one order, so that a simulation plays the same twice.
+                () = self.out_of_time.cancelled() => return End::Broken(UnknownReason::GatewayStopped),
                 frame = body.frame() => match frame {
                     None => return End::Clean,
-                    Some(Ok(frame)) => self.deliver(frame).await,
+                    Some(Ok(frame)) => self.pass_on(frame, is_complete(&body)).await,
                     Some(Err(error)) => {
                         tracing::warn!(%error, "the upstream's answer was cut short");
                         return End::Broken(UnknownReason::AnswerCutShort);
                     }
                 },
                 () = tokio::time::sleep_until(until) => return End::Broken(UnknownReason::AnswerCutShort),
-                () = self.out_of_time.cancelled() => return End::Broken(UnknownReason::GatewayStopped),
             }
+        }
+    }
+
+    /// Hands one frame to the caller, unless it makes the answer whole: whoever has it all may rely on the record, so
+    /// that frame waits for it.
+    async fn pass_on(&mut self, frame: Frame<Bytes>, is_last: bool) {
+        if let Some(held) = self.held.take() {
+            self.deliver(held).await;
+        }
+        if is_last {
+            self.held = Some(frame);
+        } else {
+            self.deliver(frame).await;
         }
     }
 
@@ -125,4 +149,9 @@ impl Stream {
             self.caller = None;
         }
     }
+}
+
+/// Whether no more data can come. Of a body that is not counted this is known only at its end.
+fn is_complete(body: &AnswerBody) -> bool {
+    body.is_end_stream() || body.size_hint().upper() == Some(0)
 }

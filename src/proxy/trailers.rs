@@ -65,18 +65,17 @@ pub(super) fn after(head: &HeaderMap) -> Trailers {
 fn travelling(trailers: &HeaderMap, ending: &[HeaderName]) -> HeaderMap {
     // What a trailer names as `Connection` is no less of one hop.
     let named = headers::named_in_connection(trailers);
-    let ends = |name: &HeaderName| {
-        headers::is_hop_by_hop(name)
-            || HEAD_ONLY.contains(name)
-            || tells_an_origin(name)
-            || ending.contains(name)
-            || named.contains(name)
-    };
+    let ends = |name: &HeaderName| !may_follow(name) || ending.contains(name) || named.contains(name);
     let mut kept = HeaderMap::with_capacity(trailers.len());
     for (name, value) in trailers.iter().filter(|(name, _)| !ends(name)) {
         kept.append(name, value.clone());
     }
     kept
+}
+
+/// Whether a field of this name may follow a body.
+pub(super) fn may_follow(name: &HeaderName) -> bool {
+    !headers::is_hop_by_hop(name) && !HEAD_ONLY.contains(name) && !tells_an_origin(name)
 }
 
 /// Announces these trailers. hyper sends over HTTP/1.1 only what is announced.

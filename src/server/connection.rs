@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::http1::{self, Ended};
 use super::limits::Place;
@@ -19,6 +19,7 @@ use super::socket::{Lender, Socket};
 use super::tls::{Acceptor, Secured, TlsStream};
 use super::{Stop, http2, proxy_protocol};
 use crate::config::Server;
+use crate::net::Stream;
 use crate::proxy::{Caller, Entrance, Newcomer, TurnedAway};
 use crate::telemetry::metrics::Limit;
 
@@ -49,7 +50,7 @@ enum Ready {
 ///
 /// Cancel safety: dropping the future cuts the connection.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     place: Place,
     newcomer: Newcomer,
@@ -64,13 +65,15 @@ pub(super) async fn serve(
     let settings = &proxy.settings().server;
     let deadline = Instant::now() + settings.header_timeout;
     let ready = tokio::select! {
+        biased; // In one order, so that a simulation plays the same twice.
         ready = timeout_at(deadline, prepare(socket, peer, settings, &around.reception)) => ready,
         () = around.stop.connections.cancelled() => return,
     };
     drop(proxy);
     match ready {
-        Ok(Some((ready, caller))) => {
-            if speak(ready, Arc::new(Caller { newcomer, ..caller }), &around).await == Ended::CutShort {
+        Ok(Some((ready, caller, withdrawn))) => {
+            let caller = Arc::new(Caller { newcomer, ..caller });
+            if speak_while_vouched_for(ready, caller, withdrawn, &around).await == Ended::CutShort {
                 return lender.cut();
             }
         }
@@ -78,6 +81,31 @@ pub(super) async fn serve(
         Err(_) => tracing::debug!(%peer, "a connection asked for nothing in time"),
     }
     lender.close(around.stop.connections.is_cancelled()).await;
+}
+
+/// Serves a connection until it ends. Where those who vouched for its caller no longer do, it ends as soon as nothing is
+/// under way on it, and after `drain_timeout` whatever is: a client need not agree to it.
+async fn speak_while_vouched_for(
+    ready: Ready,
+    caller: Arc<Caller>,
+    withdrawn: Option<CancellationToken>,
+    around: &Surroundings,
+) -> Ended {
+    let Some(withdrawn) = withdrawn else { return speak(ready, caller, around).await };
+    let (accepting, connections) =
+        (around.stop.accepting.child_token(), around.stop.connections.child_token());
+    let stop = Stop { accepting, connections };
+    let around = Surroundings { stop: stop.clone(), ..around.clone() };
+    let mut spoken = std::pin::pin!(speak(ready, caller, &around));
+    tokio::select! {
+        ended = &mut spoken => ended,
+        () = withdrawn.cancelled() => {
+            stop.accepting.cancel();
+            stop.connections.cancel();
+            let limit = around.entrance.now().settings().server.drain_timeout;
+            tokio::time::timeout(limit, spoken).await.unwrap_or(Ended::CutShort)
+        }
+    }
 }
 
 async fn speak(ready: Ready, caller: Arc<Caller>, around: &Surroundings) -> Ended {
@@ -103,7 +131,7 @@ async fn prepare(
     peer: SocketAddr,
     settings: &Server,
     reception: &Reception,
-) -> Option<(Ready, Caller)> {
+) -> Option<(Ready, Caller, Option<CancellationToken>)> {
     let address = if settings.proxy_protocol {
         told_address(&mut socket, peer, settings, reception).await?
     } else {
@@ -135,11 +163,12 @@ async fn prepare(
     if let Some(acceptor) = reception.tls() {
         let secured = secure(&acceptor, socket, address, reception).await?;
         let ready = Ready::Secured { stream: Box::new(secured.stream), is_http2: secured.is_http2 };
-        return Some((ready, caller(true, secured.certificate)));
+        let withdrawn = secured.certificate.is_some().then(|| acceptor.withdrawn());
+        return Some((ready, caller(true, secured.certificate), withdrawn));
     }
     let (read, is_http2) =
         if settings.http2 { which_protocol(&mut socket).await.ok()?? } else { (Bytes::new(), false) };
-    Some((Ready::Clear { socket, read, is_http2 }, caller(false, None)))
+    Some((Ready::Clear { socket, read, is_http2 }, caller(false, None), None))
 }
 
 /// Does the TLS handshake; `None` if it failed, and its client was told so.

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpListener;
 use tokio::time::Instant;
+
+use crate::net::Listener;
 
 /// Descriptors beside those of callers' connections: stores, upstreams, files.
 const DESCRIPTORS_BESIDE: u64 = 256;
@@ -137,7 +138,7 @@ impl Spare {
     }
 
     /// Turns away one connection that waits, if `error` says that no descriptor is left; whether it does.
-    pub(super) async fn turn_away(&mut self, error: &io::Error, listener: &TcpListener) -> bool {
+    pub(super) async fn turn_away(&mut self, error: &io::Error, listener: &Listener) -> bool {
         const NONE_LEFT: [Option<i32>; 2] =
             [Some(rustix::io::Errno::MFILE.raw_os_error()), Some(rustix::io::Errno::NFILE.raw_os_error())];
         if !NONE_LEFT.contains(&error.raw_os_error()) {

@@ -21,10 +21,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::net::{Listener, Stream};
 use crate::proxy::{Entrance, TurnedAway};
 use crate::telemetry::metrics::Limit;
 
@@ -65,12 +65,11 @@ pub struct Stop {
 ///
 /// Cancel safety: dropping the future cuts the worker's connections.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     entrance: Entrance,
     reception: Arc<Reception>,
     stop: &Stop,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
     let connections = TaskTracker::new();
     // Whoever waits for those that have come waits for all that may still come, too.
     let accepting = entrance.now().newcomer();
@@ -78,6 +77,7 @@ pub async fn serve(
     let mut spare = Spare::new();
     loop {
         tokio::select! {
+            biased; // In one order, so that a simulation plays the same twice.
             () = stop.accepting.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => take_in(stream, peer, &around, &connections),
@@ -104,14 +104,10 @@ pub async fn serve(
 
 /// Takes in the connections that the system has made for a listener and that nobody has accepted yet: with the end of
 /// the listener they would be reset, though their clients may have asked already.
-fn take_in_who_waits(listener: tokio::net::TcpListener, around: &Surroundings, connections: &TaskTracker) {
-    let Ok(listener) = listener.into_std() else { return };
+fn take_in_who_waits(listener: Listener, around: &Surroundings, connections: &TaskTracker) {
+    let Ok(mut waiting) = listener.into_waiting() else { return };
     for _ in 0..BACKLOG {
-        let accepted = listener.accept().and_then(|(stream, peer)| {
-            stream.set_nonblocking(true)?;
-            Ok((TcpStream::from_std(stream)?, peer))
-        });
-        match accepted {
+        match waiting() {
             Ok((stream, peer)) => take_in(stream, peer, around, connections),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -124,7 +120,7 @@ fn take_in_who_waits(listener: tokio::net::TcpListener, around: &Surroundings, c
 }
 
 /// Gives a connection its place and a task, or turns it away without waiting for anything.
-fn take_in(stream: TcpStream, peer: SocketAddr, around: &Surroundings, connections: &TaskTracker) {
+fn take_in(stream: Stream, peer: SocketAddr, around: &Surroundings, connections: &TaskTracker) {
     let proxy = around.entrance.now();
     let settings = &proxy.settings().server;
     if let Some(place) = around.reception.limits.enter(settings.connections_max) {

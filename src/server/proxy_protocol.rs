@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 
 use proxy_header::{ParseConfig, ProxyHeader};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
+
+use crate::net::Stream;
 
 /// What every header of version 2 begins with.
 const SIGNATURE_V2: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -42,7 +43,7 @@ pub(super) enum BadHeader {
 
 /// Reads the header, and answers whose connection it is; `None` if it does not say so (a health check by the balancer
 /// itself, or an address that is none of the internet's).
-pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, BadHeader> {
+pub(super) async fn read(stream: &mut Stream) -> Result<Option<SocketAddr>, BadHeader> {
     let mut header = vec![0; SIGNATURE_V2.len()];
     exactly(stream, &mut header, 0).await?;
     if header == SIGNATURE_V2 {
@@ -67,7 +68,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, B
 }
 
 /// §2.2: 16 bytes, the last two of which tell how many follow.
-async fn long(stream: &mut TcpStream, header: &mut Vec<u8>) -> Result<(), BadHeader> {
+async fn long(stream: &mut Stream, header: &mut Vec<u8>) -> Result<(), BadHeader> {
     let begun = header.len();
     header.resize(16, 0);
     exactly(stream, header, begun).await?;
@@ -81,7 +82,7 @@ async fn long(stream: &mut TcpStream, header: &mut Vec<u8>) -> Result<(), BadHea
 }
 
 /// §2.1: a line. Its end is looked for without taking anything, so that what follows it stays in the socket.
-async fn line(stream: &mut TcpStream, header: &mut Vec<u8>) -> Result<(), BadHeader> {
+async fn line(stream: &mut Stream, header: &mut Vec<u8>) -> Result<(), BadHeader> {
     while header.last() != Some(&b'\n') {
         let begun = header.len();
         let room = LINE_MAX.saturating_sub(begun);
@@ -100,7 +101,7 @@ async fn line(stream: &mut TcpStream, header: &mut Vec<u8>) -> Result<(), BadHea
     Ok(())
 }
 
-async fn exactly(stream: &mut TcpStream, header: &mut [u8], from: usize) -> Result<(), BadHeader> {
+async fn exactly(stream: &mut Stream, header: &mut [u8], from: usize) -> Result<(), BadHeader> {
     let rest = header.get_mut(from..).unwrap_or_default();
     stream.read_exact(rest).await.map(drop).map_err(BadHeader::Read)
 }
@@ -109,13 +110,13 @@ async fn exactly(stream: &mut TcpStream, header: &mut [u8], from: usize) -> Resu
 mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// What is made of these bytes, and what is left in the socket.
     async fn made_of(pieces: &[&[u8]]) -> (Result<Option<SocketAddr>, BadHeader>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut writer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut reader, _) = listener.accept().await.unwrap();
+        let mut reader = Stream::Tcp(listener.accept().await.unwrap().0);
         let writing = async {
             for piece in pieces {
                 writer.write_all(piece).await.unwrap();

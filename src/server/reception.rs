@@ -47,11 +47,12 @@ impl Reception {
     }
 
     /// From now on new connections speak TLS by `acceptor`, or not at all. Where it asks for the same as the one
-    /// before, that one stays, with the sessions that callers may resume.
+    /// before, that one stays, with the sessions that callers may resume. Where others vouch for callers, connections of
+    /// those who showed a certificate before come to their end.
     pub fn show(&self, acceptor: Option<Acceptor>) {
-        let is_as_before = self.tls.load().as_deref() == acceptor.as_ref();
-        if !is_as_before {
-            self.tls.store(acceptor.map(Arc::new));
+        let before = self.tls.load_full();
+        if before.as_deref() != acceptor.as_ref() {
+            self.tls.store(Acceptor::succeeded_by(before.as_deref(), acceptor).map(Arc::new));
         }
     }
 

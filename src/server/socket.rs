@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::limits::Place;
+use crate::net::{self, Stream};
 
 /// How long a peer may take to notice that the connection is over.
 const LINGER: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ pub(super) struct Socket {
 
 #[derive(Debug)]
 struct Held {
-    stream: TcpStream,
+    stream: Stream,
     place: Place,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Lender(Arc<Mutex<Option<Held>>>);
 
 impl Lender {
     /// Lends a socket.
-    pub(super) fn lend(&self, stream: TcpStream, place: Place) -> Socket {
+    pub(super) fn lend(&self, stream: Stream, place: Place) -> Socket {
         Socket { held: Some(Held { stream, place }), back: Arc::downgrade(&self.0) }
     }
 
@@ -84,7 +84,7 @@ impl Lender {
     pub(super) fn cut(self) {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Held { stream, .. }) = held
-            && let Err(error) = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+            && let Err(error) = net::reset_on_drop(&stream)
         {
             tracing::debug!(%error, "a connection was not reset");
         }
@@ -92,13 +92,13 @@ impl Lender {
 }
 
 impl Socket {
-    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
         let held = self.held.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         Ok(Pin::new(&mut held.stream))
     }
 
     /// The socket itself, for what is read before any protocol is spoken.
-    pub(super) fn raw(&mut self) -> io::Result<&mut TcpStream> {
+    pub(super) fn raw(&mut self) -> io::Result<&mut Stream> {
         Ok(self.stream()?.get_mut())
     }
 

@@ -12,6 +12,7 @@ use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientV
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Name};
 
 use super::socket::Socket;
@@ -30,6 +31,8 @@ pub struct Acceptor {
     tls: TlsAcceptor,
     /// What it was made of.
     asked: (ServerTls, bool),
+    /// Cancelled when other authorities vouch for callers, or none.
+    withdrawn: CancellationToken,
 }
 
 /// Why TLS cannot be spoken as configured.
@@ -101,7 +104,28 @@ impl Acceptor {
         config.max_early_data_size = 0;
         let offered = http2.then_some(HTTP_2).into_iter().chain([HTTP_1_1, HTTP_1_0]);
         config.alpn_protocols = offered.map(<[u8]>::to_vec).collect();
-        Ok(Self { tls: TlsAcceptor::from(Arc::new(config)), asked: (asked.clone(), http2) })
+        let (tls, asked) = (TlsAcceptor::from(Arc::new(config)), (asked.clone(), http2));
+        Ok(Self { tls, asked, withdrawn: CancellationToken::new() })
+    }
+
+    /// Goes on as `next`. Connections whose callers were vouched for by others than vouch for callers now come to their
+    /// end: a certificate is looked at when a connection is made, and what it was worth then it need not be any more.
+    pub fn succeeded_by(before: Option<&Self>, next: Option<Self>) -> Option<Self> {
+        match (before, next) {
+            (Some(before), Some(next)) if before.asked.0.callers == next.asked.0.callers => {
+                Some(Self { withdrawn: before.withdrawn.clone(), ..next })
+            }
+            (Some(before), next) => {
+                before.withdrawn.cancel();
+                next
+            }
+            (None, next) => next,
+        }
+    }
+
+    /// Cancelled when those who vouch for callers now no longer do.
+    pub fn withdrawn(&self) -> CancellationToken {
+        self.withdrawn.clone()
     }
 
     /// Does the handshake. Where it fails the caller has been told why, as far as TLS has a word for it.

@@ -23,6 +23,7 @@ use super::failure::{NotSent, SendError};
 use super::resolve::Names;
 use super::tls::{Terms, Trust};
 use crate::config::{self, Protocol};
+use crate::net::{self, Stream};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -103,10 +104,7 @@ impl Connector {
     /// Errors: the request for which this is has not been sent.
     pub(super) async fn connect(&self, http1_only: bool) -> Result<Connected, SendError> {
         let connecting = async {
-            let mut http = self.http.clone();
-            poll_fn(|cx| http.poll_ready(cx)).await?;
-            let stream = http.call(self.target.clone()).await?.into_inner();
-            let mut stream = Watched::new(stream, self.count.one());
+            let mut stream = Watched::new(self.dial().await?, self.count.one());
             let Some(terms) = &self.terms else {
                 let is_http2 = self.protocol == Protocol::Http2 && !http1_only;
                 if is_http2 {
@@ -128,6 +126,16 @@ impl Connector {
             Ok(Connected { transport, is_http2 })
         };
         connecting.await.map_err(|error: BoxError| SendError::NotSent(cause_of(&*error), error))
+    }
+
+    async fn dial(&self) -> Result<Stream, BoxError> {
+        #[cfg(test)]
+        if let Some(connecting) = net::simulated::connect() {
+            return Ok(connecting.await?);
+        }
+        let mut http = self.http.clone();
+        poll_fn(|cx| http.poll_ready(cx)).await?;
+        Ok(net::of_tcp(http.call(self.target.clone()).await?.into_inner()))
     }
 }
 

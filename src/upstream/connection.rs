@@ -10,22 +10,21 @@
 
 use std::future::Future as _;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::progress::Progress;
+use crate::net::{self, Stream};
 
 /// A connection under watch.
 #[derive(Debug)]
 pub(super) struct Watched {
-    stream: TcpStream,
+    stream: Stream,
     /// Held for its `Drop`.
     _counted: Counted,
     /// The peer may speak without being asked.
@@ -174,7 +173,7 @@ impl Drop for Counted {
 
 impl Watched {
     /// Puts a connection under watch, and counts it for as long as it is there.
-    pub(super) fn new(stream: TcpStream, counted: Counted) -> Self {
+    pub(super) fn new(stream: Stream, counted: Counted) -> Self {
         let link = Link::default();
         let cut = Box::pin(link.0.cut.clone().cancelled_owned());
         Self { stream, _counted: counted, speaks_first: false, link, cut }
@@ -231,13 +230,8 @@ impl Watched {
     }
 
     fn is_alive(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        match socket2::SockRef::from(&self.stream).peek(&mut byte) {
-            Ok(0) => false,
-            // Over HTTP/1.1 nobody may speak before being asked (RFC 9112 §9.2); over TLS it is likely a goodbye.
-            Ok(_) => self.speaks_first,
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        }
+        // Over HTTP/1.1 nobody may speak before being asked (RFC 9112 §9.2); over TLS it is likely a goodbye.
+        net::has_unread(&self.stream).is_some_and(|has_unread| !has_unread || self.speaks_first)
     }
 }
 

@@ -63,7 +63,9 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
 
 /// The paths of the modules that `path` declares for tests only: `#[cfg(test)]` before `mod name;`.
 fn test_modules(path: &str, text: &str) -> Vec<String> {
-    let folder = path.strip_suffix("mod.rs").map_or_else(|| path.replace(".rs", "/"), str::to_owned);
+    // What stands in the root's file stands beside it, as what stands in a folder's.
+    let beside = path.strip_suffix("mod.rs").or_else(|| path.strip_suffix("lib.rs"));
+    let folder = beside.map_or_else(|| path.replace(".rs", "/"), str::to_owned);
     let declared = text.split("#[cfg(test)]\nmod ").skip(1).filter_map(|rest| rest.split_once(';'));
     let names = declared.map(|(name, _)| name).filter(|name| name.bytes().all(is_word));
     names.map(|name| format!("{folder}{name}")).collect()

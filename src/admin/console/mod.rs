@@ -30,7 +30,7 @@ macro_rules! script {
 /// put into it later. `tests/it/console.rs` tells the digests when a file has changed.
 const CONTENT_SECURITY_POLICY: &str = concat!(
     "default-src 'none'; ",
-    "script-src 'sha256-Otw6RNSKOPhCXAIksOinBpPuzeCgKiuC/l3YNkd62WU='; ",
+    "script-src 'sha256-8U5Si9llXUFrN0S+jyXyE/OEdXd8vVKUPK6Z//SrLjg='; ",
     "style-src 'sha256-8k8KUHIqTQ3aNdT1VrGdbkzQLR4XDt07/AQpzL8NaJw='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; ",
     "require-trusted-types-for 'script'; trusted-types 'none'"

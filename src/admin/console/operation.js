@@ -293,8 +293,8 @@ async function forget(event) {
     focusFirstFault($("forget-form"));
     return;
   }
-  const query = new URLSearchParams({ expected_attempt: shownOperation.attempt, reason });
-  await makeChange($("forget-form"), $("forget-token"), "DELETE", `/v1/operations/${shownRef}?${query}`, undefined, "Forgotten. The next request with this key is a first one.");
+  const query = new URLSearchParams({ expected_attempt: shownOperation.attempt });
+  await makeChange($("forget-form"), $("forget-token"), "DELETE", `/v1/operations/${shownRef}?${query}`, { reason }, "Forgotten. The next request with this key is a first one.");
 }
 
 function startOperation() {

@@ -28,7 +28,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_mins(2);
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Calls one gateway.
-pub(super) struct Caller {
+pub(in crate::cli) struct Caller {
     place: Place,
 }
 
@@ -119,7 +119,7 @@ pub enum CallError {
 }
 
 impl Caller {
-    pub(super) fn of(place: Place) -> Self {
+    pub(in crate::cli) fn of(place: Place) -> Self {
         Self { place }
     }
 
@@ -138,7 +138,25 @@ impl Caller {
         self.carry_out(call).await.map(drop)
     }
 
+    /// Asks for what is for everybody, and waits no longer than this; answers the status and the body, whatever they are.
+    ///
+    /// Cancel safety: nothing is changed by it.
+    pub(in crate::cli) async fn look(
+        &self,
+        target: String,
+        patience: Duration,
+    ) -> Result<(u16, Bytes), CallError> {
+        let call = Call { method: Method::GET, target, body: Vec::new(), carries: Carries::Nothing };
+        let looked = timeout(patience, self.make(call)).await;
+        looked.unwrap_or_else(|_| Err(CallError::TimedOut { url: self.url() }))
+    }
+
     async fn carry_out(&self, call: Call) -> Result<(u16, Bytes), CallError> {
+        let (status, body) = self.make(call).await?;
+        if (200..300).contains(&status) { Ok((status, body)) } else { Err(self.refused(status, &body)) }
+    }
+
+    async fn make(&self, call: Call) -> Result<(u16, Bytes), CallError> {
         let carries = call.carries;
         let request = self.request(call)?;
         let stream = self.connect(carries).await?;
@@ -153,10 +171,9 @@ impl Caller {
                 }
             }
         };
-        let (status, body) = timeout(ANSWER_PATIENCE, exchange)
+        timeout(ANSWER_PATIENCE, exchange)
             .await
-            .unwrap_or_else(|_| Err(CallError::TimedOut { url: self.url() }))?;
-        if (200..300).contains(&status) { Ok((status, body)) } else { Err(self.refused(status, &body)) }
+            .unwrap_or_else(|_| Err(CallError::TimedOut { url: self.url() }))
     }
 
     fn request(&self, call: Call) -> Result<Request<Full<Bytes>>, CallError> {

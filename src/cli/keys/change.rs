@@ -161,9 +161,11 @@ impl ForgetArgs {
             "Forget it? Its answer, if there is one, is lost, and the next request with this key will run.";
         let attempt = self.guard.attempt(caller, &self.reference, question, |_| Ok(()), seat).await?;
         let mut query = Serializer::new(String::new());
-        query.append_pair("expected_attempt", &attempt).append_pair("reason", &self.guard.reason);
+        query.append_pair("expected_attempt", &attempt);
         let target = format!("/v1/operations/{}?{}", self.reference, query.finish());
-        let call = Call { method: Method::DELETE, target, body: Vec::new(), carries: Carries::Token };
+        // Not in the address, which others may log.
+        let body = serde_json::json!({ "reason": self.guard.reason }).to_string().into_bytes();
+        let call = Call { method: Method::DELETE, target, body, carries: Carries::Token };
         caller.tell(call).await.map_err(while_changing("forget it", &self.reference))?;
         if json {
             return write_json(seat, &Forgotten { forgotten: &self.reference });

@@ -25,7 +25,7 @@ const TOKEN_BYTES_MAX: u64 = 64 * 1024;
 
 /// Beneath which these arguments stand in a command's help.
 const HEADING: &str = "The gateway";
-const ADMIN_HELP: &str =
+pub(in crate::cli) const ADMIN_HELP: &str =
     "Address of the operators' listener [env: ONCEWAY_ADMIN] [default: http://127.0.0.1:8081]";
 const TOKEN_HELP: &str = "File with the token that changes need [env: ONCEWAY_ADMIN_TOKEN_FILE]";
 
@@ -54,7 +54,7 @@ pub struct AdminArgs {
 
 /// The listener, and what it is shown.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(in crate::cli) struct Place {
     /// `host:port`.
     pub(super) authority: String,
     /// Where to connect to.
@@ -133,8 +133,17 @@ pub enum Unusable {
 }
 
 impl AdminArgs {
+    /// What is needed to look, and no more.
+    pub(in crate::cli) fn to_look(
+        admin: Option<String>,
+        config: Option<PathBuf>,
+        ca: Option<PathBuf>,
+    ) -> Self {
+        Self { admin, config, ca, token_file: None, cert: None, cert_key: None }
+    }
+
     /// What these arguments, the file and the environment come to.
-    pub(super) fn place(&self) -> Result<Place, Unusable> {
+    pub(in crate::cli) fn place(&self) -> Result<Place, Unusable> {
         let admin = match &self.config {
             Some(file) => Some(config::load(file)?.admin),
             None => None,

@@ -111,3 +111,36 @@ impl Wanted {
             && self.route.as_ref().is_none_or(|wanted| Some(wanted) == route)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(state: State) -> Operation {
+        Operation { key: StorageKey::from_bytes([1; 32]), state, outline: None, keep_for: Duration::ZERO }
+    }
+
+    #[test]
+    fn every_state_has_its_word_and_only_a_claim_is_worth_another_try() {
+        let states = [
+            State::InFlight,
+            State::Done,
+            State::DoneWithoutBody,
+            State::Unknown(UnknownReason::SessionDied),
+        ];
+        assert_eq!(states.map(State::as_str), State::WORDS);
+        let told = states.map(|state| NotChanged::NotUnknown(state).to_string());
+        assert!(told[0].ends_with(WORTH_ANOTHER_TRY), "{told:?}");
+        assert!(told.iter().zip(State::WORDS).skip(1).all(|(told, word)| told.ends_with(word)), "{told:?}");
+    }
+
+    #[test]
+    fn what_is_wanted_is_told_by_state_and_route() {
+        let done = operation(State::Done);
+        let by = |state, route: Option<&str>| Wanted { state, route: route.map(str::to_owned) };
+        assert!(by(None, None).is(&done) && by(Some("done"), None).is(&done));
+        assert!(!by(Some("unknown"), None).is(&done));
+        // Of a record that cannot be read nobody knows the route.
+        assert!(!by(Some("done"), Some("/payments")).is(&done) && !by(None, Some("/payments")).is(&done));
+    }
+}

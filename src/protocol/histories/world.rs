@@ -1,8 +1,9 @@
 //! One moment of the model: what stands in the store, what is in the air, who is at which step.
 //!
-//! Everything is a few bytes and `Copy`, so that half a million moments fit in memory and hash
-//! quickly. [`Row`] is a record in short; [`Row::thaw`] and [`Row::of`] lead to the real one and back.
+//! Everything is a few bytes and `Copy`, so that millions of moments fit in memory and hash quickly. [`Row`] is a
+//! record in short; [`Row::thaw`] and [`Row::of`] lead to the real one and back.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,15 +15,25 @@ use super::super::record::{
     Attempt, Phase, Record, Seen, Session, Settled, UnixMillis, UnknownReason, Version,
 };
 use super::super::saved::{SavedHead, SavedResponse};
+use super::scenario::Scenario;
+use super::watcher::Broken;
 
 pub(super) const REQUESTS: usize = 3;
 pub(super) const PROCESSES: usize = 2;
+/// Storage keys, one for each caller.
+pub(super) const KEYS: usize = 2;
+/// A master and two that may take its place.
+pub(super) const SERVERS: usize = 3;
 /// Each request has one token for a first claim and one for a claim over another's.
 const TOKENS: usize = 2;
 /// All tokens there are.
 pub(super) const ATTEMPTS: u8 = 6;
 /// The answer of an operator who completes a key by hand; all others carry their attempt.
 pub(super) const BY_OPERATOR: u8 = 255;
+/// No answer.
+pub(super) const NONE: u8 = 254;
+/// More than one, each the first since the store lost what it had.
+pub(super) const SEVERAL: u8 = 253;
 /// Most commands in the air at once.
 const AIR: usize = 3;
 
@@ -89,6 +100,20 @@ pub(super) enum Write {
     },
 }
 
+/// A command whose sender waits for its answer no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Flying {
+    pub(super) to: Place,
+    pub(super) write: Write,
+}
+
+/// Where a record stands: under which key, on which server of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Place {
+    pub(super) server: u8,
+    pub(super) key: u8,
+}
+
 /// How far a request has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
@@ -96,10 +121,14 @@ pub(super) enum Stage {
     Claiming,
     /// Has seen a claim in flight, and is about to ask whether its owner lives.
     Looking(Row),
+    /// Waits for the end of a claim in flight whose owner lives.
+    Waiting(Row),
     /// May take the place of `over`, which perhaps ran.
     Reclaiming { over: Row, next: Row, ran_perhaps: bool },
     /// The claim is its own; nothing is sent yet.
     Holding(Row),
+    /// The claim was its own before its process stood still; whether it still is has to be asked.
+    Doubting(Row),
     /// Counted at the upstream.
     Forwarded(Row),
     /// Knows how it ended and is about to write it over `row`.
@@ -128,6 +157,10 @@ pub(super) enum Ending {
 pub(super) struct Process {
     pub(super) up: bool,
     pub(super) draining: bool,
+    /// Stands still, as after SIGSTOP, for as long as it will.
+    pub(super) stopped: bool,
+    /// The server of the store that it takes for the master.
+    pub(super) follows: u8,
     pub(super) session: u8,
     /// Attempts whose claim this process gave up on before it sent anything. Lost in a crash.
     pub(super) never_sent: Set,
@@ -140,10 +173,13 @@ pub(super) struct Set(u8);
 /// A moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct World {
-    pub(super) cell: Cell,
+    /// What stands under each key, on each server.
+    cells: [[Cell; KEYS]; SERVERS],
+    /// The server whose word counts.
+    pub(super) master: u8,
     /// Commands whose sender gave up on the answer and which may still land. Sorted: their order says
     /// nothing.
-    pub(super) air: [Option<Write>; AIR],
+    pub(super) air: [Option<Flying>; AIR],
     pub(super) requests: [Stage; REQUESTS],
     pub(super) processes: [Process; PROCESSES],
     /// Sessions that the store knows.
@@ -165,15 +201,21 @@ pub(super) struct Truth {
     pub(super) answered: Set,
     /// Attempts whose answer stood in the store as done.
     pub(super) recorded: Set,
-    /// Forwards that are still allowed: 1, plus one for each retry that a policy permits, operator's
+    /// Of each key, forwards that are still allowed: 1, plus one for each retry that a policy permits, operator's
     /// release, end of retention and proof that nothing was processed, less the forwards made.
-    pub(super) forwards_allowed: i8,
+    pub(super) forwards_allowed: [i8; KEYS],
+    /// Of each key, the answer that was kept and shown first, as long as nothing of the former allowed another.
+    pub(super) first_answer: [u8; KEYS],
+    /// The first property that a step broke.
+    pub(super) broken: Option<Broken>,
 }
 
 /// One of the requests of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asks {
     pub(super) process: usize,
+    /// Who sends it. All callers choose the same key.
+    pub(super) caller: u8,
     pub(super) fingerprint: u8,
     pub(super) on_unknown: OnUnknown,
 }
@@ -191,9 +233,17 @@ impl Asks {
 
 impl World {
     pub(super) fn start(requests: usize, troubles: u8) -> Self {
-        let process = |session| Process { up: true, draining: false, session, never_sent: Set::default() };
+        let process = |session| Process {
+            up: true,
+            draining: false,
+            stopped: false,
+            follows: 0,
+            session,
+            never_sent: Set::default(),
+        };
         let mut world = Self {
-            cell: Cell::Nothing,
+            cells: [[Cell::Nothing; KEYS]; SERVERS],
+            master: 0,
             air: [None; AIR],
             requests: [Stage::Over; REQUESTS],
             processes: [process(0), process(2)],
@@ -204,11 +254,82 @@ impl World {
                 standing: Set::default(),
                 answered: Set::default(),
                 recorded: Set::default(),
-                forwards_allowed: 1,
+                forwards_allowed: [1; KEYS],
+                first_answer: [NONE; KEYS],
+                broken: None,
             },
         };
         world.requests[..requests].fill(Stage::Claiming);
         world
+    }
+
+    pub(super) fn stands(&self, at: Place) -> Cell {
+        self.cells[usize::from(at.server)][usize::from(at.key)]
+    }
+
+    pub(super) fn set(&mut self, at: Place, cell: Cell) {
+        self.cells[usize::from(at.server)][usize::from(at.key)] = cell;
+    }
+
+    /// What the master holds under a key.
+    pub(super) fn place_at_master(&self, key: usize) -> Place {
+        Place { server: self.master, key: u8::try_from(key).unwrap() }
+    }
+
+    /// Whether a server holds something else than the master.
+    pub(super) fn is_behind(&self, server: u8) -> bool {
+        self.cells[usize::from(server)] != self.cells[usize::from(self.master)]
+    }
+
+    pub(super) fn copy(&mut self, from: u8, to: u8) {
+        self.cells[usize::from(to)] = self.cells[usize::from(from)];
+    }
+
+    /// What the store holds, in words.
+    pub(super) fn told(&self, scenario: &Scenario) -> String {
+        let keys = 0..=scenario.last_key();
+        let servers = 0..=scenario.replication.replicas;
+        let mut told = Vec::new();
+        for server in servers.clone() {
+            for key in keys.clone() {
+                let cell = self.stands(Place { server, key: u8::try_from(key).unwrap() });
+                let mut words = cell.to_string();
+                if scenario.last_key() > 0 {
+                    words = format!("key {key}: {words}");
+                }
+                if scenario.replication.replicas > 0 {
+                    let role = if server == self.master { "master" } else { "replica" };
+                    words = format!("server {server} ({role}): {words}");
+                }
+                told.push(words);
+            }
+        }
+        told.join("; ")
+    }
+
+    /// Whether a request has no answer yet, of a process that is there and takes requests, and none takes a step that
+    /// needs nobody else.
+    pub(super) fn may_be_stuck(&self, scenario: &Scenario) -> bool {
+        let mut is_waited_for = false;
+        for (request, stage) in self.requests.iter().enumerate() {
+            let process = self.processes[scenario.asks(request).process];
+            match stage {
+                Stage::Over | Stage::Listening(_) => {}
+                Stage::Claiming => is_waited_for |= process.up && !process.draining,
+                Stage::Waiting(_)
+                | Stage::Reclaiming { .. }
+                | Stage::Doubting(_)
+                | Stage::Settling { .. }
+                | Stage::Restoring { .. } => is_waited_for = true,
+                Stage::Looking(_) | Stage::Holding(_) | Stage::Forwarded(_) => {
+                    if !process.stopped {
+                        return false;
+                    }
+                    is_waited_for = true;
+                }
+            }
+        }
+        is_waited_for
     }
 
     pub(super) fn air_is_full(&self) -> bool {
@@ -216,16 +337,16 @@ impl World {
     }
 
     /// Leaves a command in the air. `None` sorts first, so the first place is the free one.
-    pub(super) fn leave_in_the_air(&mut self, write: Write) {
+    pub(super) fn leave_in_the_air(&mut self, to: Place, write: Write) {
         assert!(!self.air_is_full(), "guarded by events.rs");
-        self.air[0] = Some(write);
+        self.air[0] = Some(Flying { to, write });
         self.air.sort_unstable();
     }
 
-    pub(super) fn take_from_the_air(&mut self, at: usize) -> Write {
-        let write = self.air[at].take().unwrap();
+    pub(super) fn take_from_the_air(&mut self, at: usize) -> Flying {
+        let flying = self.air[at].take().unwrap();
         self.air.sort_unstable();
-        write
+        flying
     }
 
     /// Whether nothing can come of it any more: every request has its answer, and no command is left.
@@ -239,10 +360,11 @@ impl World {
             Stage::Claiming => first_token(request) == attempt,
             Stage::Reclaiming { next, .. } => next.attempt == attempt,
             Stage::Holding(row)
+            | Stage::Doubting(row)
             | Stage::Forwarded(row)
             | Stage::Settling { row, .. }
             | Stage::Restoring { row, .. } => row.attempt == attempt,
-            Stage::Looking(_) | Stage::Listening(_) | Stage::Over => false,
+            Stage::Looking(_) | Stage::Waiting(_) | Stage::Listening(_) | Stage::Over => false,
         })
     }
 }
@@ -335,6 +457,29 @@ impl Cell {
             Self::Nothing => Seen::Nothing,
             Self::Unreadable => Seen::Unreadable,
             Self::Row(row) => Seen::Record(Box::new(row.thaw())),
+        }
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Unreadable => f.write_str("something that cannot be read"),
+            Self::Row(row) => {
+                let (of, revision) = (request_of(row.attempt), row.revision);
+                let claim = if row.attempt == first_token(of) { "the claim" } else { "the second claim" };
+                let claim = format!("{claim} of request {of} (revision {revision})");
+                match row.phase {
+                    RowPhase::InFlight => write!(f, "{claim}, in flight"),
+                    RowPhase::Unknown => write!(f, "{claim}, outcome unknown"),
+                    RowPhase::Done(BY_OPERATOR) => write!(f, "{claim}, done by an operator's word"),
+                    RowPhase::Done(by) => {
+                        write!(f, "{claim}, done with the answer to request {}", request_of(by))
+                    }
+                    RowPhase::DoneWithoutBody(_) => write!(f, "{claim}, done without body"),
+                }
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Makes large bodies smaller, by zstd, and gives them back. Must not know records.
 //!
 //! What is read back may have been written by anybody who can write to the store: it never takes more
-//! memory than its told length, and a told length never more than its bytes could hold.
+//! memory than its told length, and a told length is never many times what is stored. What would have to be, stays as
+//! it is when it is written.
 
 use std::cell::RefCell;
 use std::io;
@@ -22,8 +23,13 @@ const WON_MIN: usize = 8;
 /// No body is longer: `response_body_max` goes no further.
 const LEN_MAX: u64 = 1024 * 1024 * 1024;
 
-/// What one byte can stand for at the most: a block of four bytes repeats one byte 128 KiB times.
-const EXPANSION_MAX: u64 = 32 * 1024;
+/// How many bytes one that is stored stands for at the most. zstd could have it stand for 32 KiB, and a few records that
+/// somebody put into the store would take all memory.
+const EXPANSION_MAX: u64 = 256;
+
+/// Up to this length a body may be made of however little: it is the default of `response_body_max`, so a gateway has room
+/// for many of this length.
+const FREE_LEN: u64 = 1024 * 1024;
 
 /// What happens to large bodies before they are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +57,9 @@ fn squeeze(body: &[u8]) -> Option<Bytes> {
     let compress =
         |compressor: &mut Compressor<'static>| compressor.compress_to_buffer(body, &mut small).ok();
     with(&COMPRESSOR, || Compressor::new(LEVEL), compress)?;
+    if !is_possible(small.len(), u64::try_from(body.len()).ok()?) {
+        return None;
+    }
     // It is kept for as long as the record: no more than it needs.
     small.shrink_to_fit();
     Some(small.into())
@@ -58,8 +67,7 @@ fn squeeze(body: &[u8]) -> Option<Bytes> {
 
 /// The body of `len` bytes that was made smaller. `None`: it is none.
 pub(super) fn expand(small: &[u8], len: u64) -> Option<Bytes> {
-    let possible = u64::try_from(small.len()).ok()?.saturating_mul(EXPANSION_MAX);
-    if len > possible.min(LEN_MAX) {
+    if !is_possible(small.len(), len) {
         return None;
     }
     let len = usize::try_from(len).ok()?;
@@ -69,6 +77,12 @@ pub(super) fn expand(small: &[u8], len: u64) -> Option<Bytes> {
     let expand = |expander: &mut Decompressor<'static>| expander.decompress_to_buffer(small, &mut body).ok();
     with(&DECOMPRESSOR, Decompressor::new, expand)?;
     (body.len() == len).then(|| body.into())
+}
+
+/// Whether so few stored bytes may stand for a body of `len`.
+fn is_possible(small: usize, len: u64) -> bool {
+    let possible = u64::try_from(small).unwrap_or(u64::MAX).saturating_mul(EXPANSION_MAX);
+    len <= possible.clamp(FREE_LEN, LEN_MAX)
 }
 
 thread_local! {
@@ -150,6 +164,23 @@ mod tests {
         let bomb = zstd::bulk::compress(&vec![0; 64 * 1024 * 1024], LEVEL).unwrap();
         assert!(bomb.len() < 16 * 1024, "{} bytes", bomb.len());
         assert_eq!(expand(&bomb, 1000), None);
+    }
+
+    #[test]
+    fn a_few_forged_bytes_never_become_many_however_true_their_told_length() {
+        let len = 64 * 1024 * 1024;
+        let bomb = zstd::bulk::compress(&vec![0; len], LEVEL).unwrap();
+        assert!(bomb.len() < 16 * 1024, "{} bytes", bomb.len());
+        assert_eq!(expand(&bomb, u64::try_from(len).unwrap()), None);
+    }
+
+    #[test]
+    fn a_large_body_that_would_be_too_small_to_be_believed_stays_as_it_is() {
+        let free = usize::try_from(FREE_LEN).unwrap();
+        let zeros = |len: usize| Bytes::from(vec![0; len]);
+        let small = Compression::Zstd.squeeze(&zeros(free)).unwrap();
+        assert_eq!(expand(&small, FREE_LEN), Some(zeros(free)));
+        assert_eq!(Compression::Zstd.squeeze(&zeros(free + 1)), None);
     }
 
     proptest! {

@@ -37,6 +37,10 @@ pub enum Limit {
     IdleFrames,
     /// `request_body_max` of a route.
     RequestBody,
+    /// `in_flight_per_scope_max` of a route.
+    InFlightPerScope,
+    /// `claims_per_scope_max` of a route.
+    ClaimsPerScope,
     /// `queue_timeout` of an upstream: no server had room in time.
     UpstreamQueue,
 }
@@ -60,7 +64,7 @@ impl LimitMetrics {
 }
 
 impl Limit {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::Connections,
         Self::ConnectionsPerPeer,
         Self::OpenFiles,
@@ -75,6 +79,8 @@ impl Limit {
         Self::Resets,
         Self::IdleFrames,
         Self::RequestBody,
+        Self::InFlightPerScope,
+        Self::ClaimsPerScope,
         Self::UpstreamQueue,
     ];
 
@@ -94,6 +100,8 @@ impl Limit {
             Self::Resets => "resets",
             Self::IdleFrames => "idle-frames",
             Self::RequestBody => "request-body",
+            Self::InFlightPerScope => "in-flight-per-scope",
+            Self::ClaimsPerScope => "claims-per-scope",
             Self::UpstreamQueue => "upstream-queue",
         }
     }

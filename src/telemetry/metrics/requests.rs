@@ -57,6 +57,7 @@ pub const PROBLEM_CODES: &[&str] = &[
     "outcome-unknown",
     "overloaded",
     "path-ambiguous",
+    "quota-exceeded",
     "replay-denied",
     "request-timeout",
     "request-too-large",
@@ -78,6 +79,7 @@ pub const WOULD_BE_WORDS: &[&str] = &[
     "unprotected",
     "key-invalid",
     "key-missing",
+    "quota-exceeded",
     "request-too-large",
     "scope-missing",
 ];

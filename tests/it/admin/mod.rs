@@ -4,7 +4,7 @@ mod access;
 mod changes;
 mod document;
 mod level;
-mod office;
+pub(crate) mod office;
 mod records;
 mod schema;
 mod secured;

@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use super::document;
 use crate::harness::{Answer, Ask, Client, Gateway, GatewayPlan, Reply, Upstream, ask, post};
 
-pub(super) const TOKEN: &str = "the-token-of-these-tests";
+pub(crate) const TOKEN: &str = "the-token-of-these-tests";
 
 /// The files of the gateway that operators have to do with.
-pub(super) struct Files(TempDir);
+pub(crate) struct Files(TempDir);
 
 /// A gateway, as its operators meet it.
 pub(super) struct Office {
@@ -20,7 +20,7 @@ pub(super) struct Office {
 }
 
 impl Files {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let files = Self(TempDir::new().unwrap());
         std::fs::create_dir(files.0.path().join("audit")).unwrap();
         files.change_token(TOKEN);
@@ -32,7 +32,7 @@ impl Files {
     }
 
     /// The lines of `[admin]` that name them.
-    pub(super) fn lines(&self) -> String {
+    pub(crate) fn lines(&self) -> String {
         let token = self.0.path().join("token");
         format!("token_file = \"{}\"\naudit_file = \"{}\"", token.display(), self.audit().display())
     }
@@ -42,7 +42,7 @@ impl Files {
     }
 
     /// What was put down, line by line.
-    pub(super) fn audited(&self) -> Vec<Value> {
+    pub(crate) fn audited(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.audit()).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

@@ -123,8 +123,8 @@ fn a_key_is_forgotten_with_the_reason_for_the_audit_log() {
     );
     let request = gateway.request(1);
     assert_eq!(request.method, "DELETE");
-    let query = format!("expected_attempt={ATTEMPT}&reason=ticket+4711");
-    assert_eq!(request.target, format!("/v1/operations/{REF}?{query}"));
+    assert_eq!(request.target, format!("/v1/operations/{REF}?expected_attempt={ATTEMPT}"));
+    assert_eq!(request.body, br#"{"reason":"ticket 4711"}"#);
 }
 
 #[test]

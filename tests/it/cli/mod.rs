@@ -6,6 +6,7 @@ mod keys;
 mod keys_tls;
 mod operator;
 mod papers;
+mod probe;
 mod schema;
 
 use std::io::Write as _;

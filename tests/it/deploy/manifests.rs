@@ -146,3 +146,17 @@ fn the_image_says_the_version_of_the_package() {
     let label = format!("org.opencontainers.image.version=\"{}\"", env!("CARGO_PKG_VERSION"));
     assert!(file("Dockerfile").contains(&label));
 }
+
+#[test]
+fn there_is_no_shell_in_the_image() {
+    let dockerfile = file("Dockerfile");
+    let (_, made) = dockerfile.split_once("AS image\n").unwrap();
+    for program in ["bash", "/bin/sh", "busybox", "curl", "wget"] {
+        assert!(!made.contains(program), "{program}");
+    }
+    let (_, last) = made.split_once("FROM scratch\n").unwrap();
+    assert!(!last.contains("\nRUN ") && last.contains("CMD [\"onceway\", \"probe\""));
+    for path in [SIDECAR, "docker-compose.yml"] {
+        assert!(!file(path).contains("bash\""), "{path}");
+    }
+}

@@ -293,6 +293,16 @@ impl Gateway {
         self.listen
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether its process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// What `/readyz` says.
     pub(crate) fn readiness(&self) -> Answer {
         Client::connect(self.admin).send(&get("/readyz")).read()

@@ -1,6 +1,10 @@
 //! Bodies that are not held in memory: they arrive piece by piece, wait for a slow reader, and are not kept.
 
+use std::thread;
+use std::time::Duration;
+
 use crate::harness::{Answer, Gate, Gateway, GatewayPlan, Reply, Upstream, get, post, until};
+use crate::servers::redis::RedisServer;
 
 fn retry(gateway: &Gateway) -> Answer {
     gateway.ask(&post("/payments").key("k"))
@@ -29,6 +33,36 @@ fn an_answer_too_large_to_keep_streams_through_and_leaves_a_record_without_a_bod
     let first = retry(&gateway);
     assert_eq!((first.body.len(), first.is_whole), (6000, true));
     assert_eq!(retry(&gateway).problem(), (409, "result-unavailable".into()));
+    assert_eq!(upstream.executions(), 1);
+}
+
+/// Whoever has all bytes that were announced has the answer, though the gateway dies in the next moment.
+#[test]
+fn a_counted_answer_too_large_to_keep_is_whole_only_when_it_is_recorded() {
+    let (redis, gate) = (RedisServer::start(), Gate::shut());
+    let long = "x".repeat(3000);
+    let answer = Reply::answer(200).header("Content-Length", "3004").end_of_head().raw(&long);
+    let upstream = Upstream::always(answer.wait(&gate).raw("last"));
+    let plan = GatewayPlan::before(&upstream).policy("response_body_max = \"1KiB\"");
+    let plan = plan.store(&redis.url()).with_short_sessions();
+    let mut gateway = plan.start();
+    let mut client = gateway.send(&post("/payments").key("k"));
+    let head = client.read_head();
+    redis.freeze();
+    gate.open();
+    // It would come at once.
+    thread::sleep(Duration::from_millis(300));
+    gateway.kill();
+    let first = client.read_after(head);
+    redis.thaw();
+    assert!(!first.is_whole, "it was given as whole before its record was written: {}", first.shown());
+    let (successor, mut code) = (plan.start(), String::new());
+    until("the end is known", || {
+        code = retry(&successor).problem().1;
+        code != "in-flight"
+    });
+    // What was on its way to the store may have arrived.
+    assert!(["outcome-unknown", "result-unavailable"].contains(&code.as_str()), "{code}");
     assert_eq!(upstream.executions(), 1);
 }
 

@@ -59,9 +59,13 @@ impl Origin {
     }
 
     /// What came from this caller so far. It is told once.
-    #[allow(dead_code, reason = "the fuzzer uses it")]
     pub(crate) fn take_from(&self, caller: &str) -> Vec<Got> {
         self.kept.got.lock().unwrap().remove(caller).unwrap_or_default()
+    }
+
+    /// What came from anybody so far. It is told once.
+    pub(crate) fn take_all(&self) -> HashMap<String, Vec<Got>> {
+        std::mem::take(&mut *self.kept.got.lock().unwrap())
     }
 
     /// Everything, by the caller's address, once every connection has ended. What names no caller stands under

@@ -315,4 +315,30 @@ proptest! {
         bytes.extend_from_slice(&tail);
         prop_assert_eq!(codec.decode_whole(&KEY, mended(bytes)), Seen::Unreadable);
     }
+
+    #[test]
+    fn a_record_with_any_bit_flipped_is_not_read_whatever_was_done_to_it(
+        record in any_record(),
+        how in 0..4_usize,
+        at in any::<prop::sample::Index>(),
+    ) {
+        let codec = &every_codec()[how];
+        let mut bytes = joined(codec.encode(&KEY, &record)).to_vec();
+        let bit = at.index(bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        prop_assert_eq!(codec.decode_whole(&KEY, bytes.into()), Seen::Unreadable, "bit {}", bit);
+    }
+
+    #[test]
+    fn a_sealed_record_whose_checksum_was_put_right_again_is_not_read(
+        record in any_record(),
+        how in 2..4_usize,
+        at in any::<prop::sample::Index>(),
+    ) {
+        let codec = &every_codec()[how];
+        let mut bytes = joined(codec.encode(&KEY, &record)).to_vec();
+        let bit = at.index(CHECKSUM_AT.start * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        prop_assert_eq!(codec.decode_whole(&KEY, mended(bytes)), Seen::Unreadable, "bit {}", bit);
+    }
 }

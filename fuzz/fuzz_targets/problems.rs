@@ -1,0 +1,19 @@
+//! What a caller says on one connection, and the problem documents that it gets.
+//! Read `tests/it/fuzzed/problems.rs` for what must hold.
+#![no_main]
+#![allow(dead_code, reason = "the tests use the rest")]
+
+#[path = "../../tests/it/wellformed/grammar.rs"]
+mod grammar;
+#[path = "../../tests/it/fuzzed/place.rs"]
+mod place;
+#[path = "../../tests/smuggling/message.rs"]
+mod message;
+#[path = "../../tests/it/fuzzed/problems.rs"]
+mod target;
+
+use std::sync::LazyLock;
+
+static STAGE: LazyLock<target::Stage> = LazyLock::new(target::Stage::start);
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| STAGE.bear(bytes));
