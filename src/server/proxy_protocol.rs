@@ -54,6 +54,9 @@ pub(super) async fn read(stream: &mut Stream) -> Result<Option<SocketAddr>, BadH
         }
     } else if header.starts_with(b"PROXY ") {
         line(stream, &mut header).await?;
+        if !is_by_the_letter(&header) {
+            return Err(BadHeader::Malformed);
+        }
     } else {
         return Err(BadHeader::Missing);
     }
@@ -99,6 +102,16 @@ async fn line(stream: &mut Stream, header: &mut Vec<u8>) -> Result<(), BadHeader
         exactly(stream, header, begun).await?;
     }
     Ok(())
+}
+
+/// What the parser takes beyond §2.1: a family that only begins with `UNKNOWN`, and ports with a sign.
+fn is_by_the_letter(line: &[u8]) -> bool {
+    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ').skip(1);
+    match words.next() {
+        Some(b"UNKNOWN") => true,
+        Some(b"TCP4" | b"TCP6") => words.skip(2).all(|port| port.iter().all(u8::is_ascii_digit)),
+        Some(_) | None => false,
+    }
 }
 
 async fn exactly(stream: &mut Stream, header: &mut [u8], from: usize) -> Result<(), BadHeader> {
@@ -184,6 +197,9 @@ mod tests {
             b"PROXY TCP4 192.0.2.256 192.0.2.2 8080 80\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.1 192.0.2.2 8080 80\n\r".to_vec(),
             b"PROXY TCP4 2001:db8::1 ::1 8080 80\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 +8080 80\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 8080 +80\r\n".to_vec(),
+            b"PROXY UNKNOWNS\r\n".to_vec(),
             b"PROXY TCP4 192.0".to_vec(),
             b"PROXY".to_vec(),
             long,

@@ -76,20 +76,24 @@ fn whose(bytes: &[u8]) -> Whose {
     }
     let end = bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
     let Some(end) = end.filter(|end| *end <= 107) else { return Whose::Nobodys };
-    let line = bytes[..end].strip_suffix(b"\r\n").and_then(|line| std::str::from_utf8(line).ok());
-    match line.map(|line| line.split(' ').collect::<Vec<_>>()).as_deref() {
-        Some(["PROXY", "UNKNOWN", ..]) => Whose::Peers(end),
-        Some(["PROXY", family, source, target, source_port, target_port]) => {
-            let addresses = match *family {
-                "TCP4" => four(source).zip(four(target)).map(|(source, _)| IpAddr::from(source)),
-                "TCP6" => six(source).zip(six(target)).map(|(source, _)| IpAddr::from(source)),
-                _ => None,
-            };
-            let are_ports = is_port(source_port) && is_port(target_port);
-            addresses.filter(|_| are_ports).map_or(Whose::Nobodys, |source| Whose::Named(source, end))
-        }
-        _ => Whose::Nobodys,
+    let Some(line) = bytes[..end].strip_suffix(b"\r\n") else { return Whose::Nobodys };
+    if let Some(rest) = line.strip_prefix(b"PROXY UNKNOWN")
+        && (rest.is_empty() || rest.starts_with(b" "))
+    {
+        // Whatever follows is ignored up to the end; whether a carriage return alone is one, nobody says.
+        return if rest.contains(&b'\r') { Whose::Open } else { Whose::Peers(end) };
     }
+    let words: Vec<_> = String::from_utf8_lossy(line).split(' ').map(str::to_owned).collect();
+    let [proxy, family, source, target, source_port, target_port] = words.as_slice() else {
+        return Whose::Nobodys;
+    };
+    let addresses = match (proxy.as_str(), family.as_str()) {
+        ("PROXY", "TCP4") => four(source).zip(four(target)).map(|(source, _)| IpAddr::from(source)),
+        ("PROXY", "TCP6") => six(source).zip(six(target)).map(|(source, _)| IpAddr::from(source)),
+        _ => None,
+    };
+    let are_ports = is_port(source_port) && is_port(target_port);
+    addresses.filter(|_| are_ports).map_or(Whose::Nobodys, |source| Whose::Named(source, end))
 }
 
 /// §2.2, after the signature. `given`: how many bytes there are before the request.
