@@ -68,12 +68,12 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    /// Looks at each of these moments, in milliseconds, at a queue of which the oldest came so long before.
+    /// Looks at a queue of which the oldest came at this moment, in milliseconds, and has waited for so many.
     fn looked_at(moments: &[(u64, u64, bool)]) -> Vec<bool> {
         let (mut backlog, began) = (Backlog::default(), clock::monotonic());
         let look = |&(at, waited, is_more_left): &(u64, u64, bool)| {
-            let now = began + Duration::from_millis(1_000 + at);
-            backlog.is_too_much(now, Some(now - Duration::from_millis(waited)), is_more_left)
+            let came = began + Duration::from_millis(at);
+            backlog.is_too_much(came + Duration::from_millis(waited), Some(came), is_more_left)
         };
         moments.iter().map(look).collect()
     }
