@@ -274,4 +274,19 @@ mod tests {
     fn a_hash_key_shows_nothing_of_its_secret() {
         assert_eq!(format!("{:?}", HashKey::new(Some(b"hunter2"))), "HashKey(redacted)");
     }
+
+    #[test]
+    fn a_callers_tag_is_that_of_its_scope_alone_and_shows_nothing() {
+        let tag = |namespace: &str, values: &[&[u8]]| {
+            let scope = [ScopePart { source: "header:authorization", values }];
+            HashKey::new(None).scope_tag(namespace, &scope)
+        };
+        assert_eq!(tag("n", &[b"alice"]), tag("n", &[b"alice"]));
+        for other in [tag("m", &[b"alice"]), tag("n", &[b"bob"]), tag("n", &[])] {
+            assert_ne!(tag("n", &[b"alice"]), other);
+        }
+        let bytes = *tag("n", &[b"alice"]).as_bytes();
+        assert_eq!(ScopeTag::from_bytes(bytes), tag("n", &[b"alice"]));
+        assert_eq!(format!("{:?}", ScopeTag::from_bytes(bytes)), "ScopeTag");
+    }
 }

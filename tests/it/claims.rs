@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
+use onceway::ledger::operations::{NotChanged, Resolution, State};
 use onceway::ledger::{
-    BACKGROUND_COMMIT_MAX, Cached, Known, Opened, Question, Settlement, Unavailable, Unprocessed, Waited,
+    BACKGROUND_COMMIT_MAX, Cached, Known, Ledger, Opened, Question, Settlement, Unavailable, Unprocessed,
+    Waited,
 };
+use onceway::protocol::outline::Outline;
 use onceway::protocol::policy::OnUnknown;
 use onceway::protocol::record::{Record, Seen, UnknownReason, Version};
 use onceway::protocol::saved::SavedHead;
@@ -35,6 +38,10 @@ async fn record(store: &Unreliable) -> Record {
         panic!("no record stands")
     };
     *record
+}
+
+async fn stands(ledger: &Ledger, question: &Question) -> Outline {
+    ledger.look(&question.key).await.unwrap().unwrap().outline.unwrap()
 }
 
 fn within(limit: Duration) -> std::time::Instant {
@@ -333,7 +340,7 @@ async fn the_ledger_tells_whether_it_is_cut_off_turned_away_or_at_work() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_closed_for_claims_replays_what_it_knows_for_good() {
     let store = Unreliable::new();
-    let (one, other) = (process(&store).await, process(&store).await);
+    let (one, other, third) = (process(&store).await, process(&store).await, process(&store).await);
     claim(&one, &pay()).await.complete(answer("paid")).await;
     let held = claim(&one, &earlier()).await;
     store.inner.set_gate(Gate::Closed(Closure::Leaving)).await.unwrap();
@@ -344,8 +351,11 @@ async fn a_store_that_is_closed_for_claims_replays_what_it_knows_for_good() {
         Ok(Opened::Known(Known::Mismatch))
     ));
     assert!(matches!(other.open(&earlier()).await, Err(Unavailable::Closed)), "it is in flight");
-    let elsewhere = Question { earlier: Some(Box::new(earlier())), ..question(1, OnUnknown::Reject) };
-    assert_eq!(replayed(&other, &elsewhere).await, "paid", "the other key of the two is known for good");
+    assert_eq!(
+        replayed(&third, &pay_in_two_ways()).await,
+        "paid",
+        "the other key of the two is known for good"
+    );
     held.release(Unprocessed::NeverSent).await;
 }
 
@@ -378,4 +388,122 @@ async fn the_ledger_is_shown_by_its_store() {
     let stands = ledger.look(&pay().key).await.unwrap().unwrap();
     assert_eq!(stands.outline.unwrap().attempt(), held.attempt());
     assert_ne!(onceway::ledger::fresh_session(), onceway::ledger::fresh_session());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_body_is_not_kept_is_told_as_such_on_every_key() {
+    let store = Unreliable::new();
+    let (one, other) = (process(&store).await, process(&store).await);
+    let head = SavedHead { status: 200, headers: Vec::new() };
+    for (way, asked) in
+        [(pay(), pay()), (Question { key: StorageKey::from_bytes([7; 32]), ..pay_in_two_ways() }, earlier())]
+    {
+        let settlement = claim(&one, &way).await.complete_without_body(head.clone()).await;
+        assert_eq!(settlement, Settlement::Stored);
+        for question in [&way, &asked] {
+            let told = other.open(question).await.unwrap();
+            assert!(matches!(&told, Opened::Known(Known::BodyNotKept(kept)) if *kept == head), "{told:?}");
+        }
+        assert_eq!(other.look(&asked.key).await.unwrap().unwrap().state, State::DoneWithoutBody);
+        let attempt = stands(&other, &asked).await.attempt();
+        let released = other.resolve(&asked.key, attempt, Resolution::Release).await;
+        assert!(matches!(released, Err(NotChanged::NotUnknown(State::DoneWithoutBody))), "{released:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_lands_on_both_keys_of_its_claim() {
+    let store = Unreliable::new();
+    let (one, other) = (process(&store).await, process(&store).await);
+    let (_, late) = claim(&one, &pay_in_two_ways()).await.unknown(UnknownReason::ResponseTimeout).await;
+    let told = other.look(&earlier().key).await.unwrap().unwrap();
+    assert_eq!(told.state, State::Unknown(UnknownReason::ResponseTimeout));
+    assert_eq!(late.complete(answer("late")).await, Settlement::Stored);
+    for question in [pay(), earlier()] {
+        assert_eq!(replayed(&other, &question).await, "late");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_extension_of_what_no_longer_stands_puts_nothing_there() {
+    let store = Unreliable::new();
+    let ledger = process(&store).await;
+    let mut held = claim(&ledger, &pay()).await;
+    store.inner.remove(&pay().key, record(&store).await.version).await.unwrap();
+    held.extend().await.unwrap();
+    assert_eq!(store.inner.fetch(&pay().key).await.unwrap(), Seen::Nothing);
+    assert_eq!(held.complete(answer("paid")).await, Settlement::Stored, "the store forgot it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_claim_the_store_forgot_takes_nothing_from_whoever_claimed_since() {
+    let store = Unreliable::new();
+    let (one, other) = (patient_process(&store, 60 * SECOND).await, process(&store).await);
+    let held = claim(&one, &pay()).await;
+    store.inner.remove(&pay().key, record(&store).await.version).await.unwrap();
+    store.next_swap(Fault::AnswerHeld);
+    let (settlement, second) = tokio::join!(held.complete(answer("first")), async {
+        store.holds().await;
+        let second = claim(&other, &pay()).await;
+        store.answer();
+        second
+    });
+    assert_eq!(settlement, Settlement::Superseded);
+    assert_eq!(second.complete(answer("second")).await, Settlement::Stored);
+    assert_eq!(replayed(&one, &pay()).await, "second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_was_given_up_is_swept_once_the_store_answers_again() {
+    let store = Unreliable::new();
+    let (one, other) = (process(&store).await, process(&store).await);
+    store.next_insert(Fault::AnswerLost);
+    assert!(one.open(&pay()).await.is_err());
+    assert_eq!(
+        one.look(&pay().key).await.unwrap().unwrap().state,
+        State::InFlight,
+        "nothing was sent for it"
+    );
+    store.go(true);
+    sleep(3 * SECOND).await;
+    store.go(false);
+    sleep(2 * SECOND).await;
+    claim(&other, &pay()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_looked_for_again_until_the_store_tells_of_it() {
+    let store = Unreliable::new();
+    let (one, other) = (process(&store).await, process(&store).await);
+    let _held = claim(&one, &pay()).await;
+    one.stop();
+    one.end_session().await.unwrap();
+    assert!(matches!(other.open(&pay()).await.unwrap(), Opened::Known(Known::InFlight)));
+    store.go(true);
+    sleep(3 * SECOND).await;
+    store.go(false);
+    sleep(2 * SECOND).await;
+    let told = other.open(&pay()).await.unwrap();
+    assert!(matches!(told, Opened::Known(Known::Unknown(UnknownReason::SessionDied))), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_of_two_keys_that_cannot_be_asked_for_stops_the_second() {
+    let store = Unreliable::new();
+    let ledger = process(&store).await;
+    store.next_insert(Fault::Refused);
+    assert!(matches!(ledger.open(&pay_in_two_ways()).await, Err(Unavailable::Store(_))));
+    assert_eq!(store.inner.fetch(&pay().key).await.unwrap(), Seen::Nothing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_process_knows_the_same_over_every_handle_to_its_store() {
+    let store = Unreliable::new();
+    let ledger = process(&store).await;
+    let same = ledger.over(store.clone());
+    let held = claim(&ledger, &pay()).await;
+    assert!(matches!(same.open(&pay()).await.unwrap(), Opened::Known(Known::InFlight)));
+    assert_eq!(same.claims_in_flight(), 1);
+    held.complete(answer("paid")).await;
+    assert!(matches!(same.recall(&pay()), Some(Known::Replay(..))));
 }

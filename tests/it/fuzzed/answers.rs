@@ -11,10 +11,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::grammar::{Next, next};
+use super::message::Message;
 use super::place::{self, Answer, Gateway};
 
 /// The statuses by which an upstream says that it processed nothing (`release_statuses`).
 const RELEASED: [u16; 6] = [401, 407, 408, 421, 425, 429];
+
+/// Stands for the status where the connection ended without an answer.
+const NONE: u16 = 0;
 
 /// What is kept of an answer at most.
 const KEPT_MAX: usize = 1024;
@@ -70,6 +74,9 @@ impl Stage {
             "{what} HTTP/1.1\r\nHost: h\r\nIdempotency-Key: {key}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
         let back = place::asked(self.gateway.callers, text.as_bytes());
+        if back.is_empty() {
+            return Answer { status: NONE, message: Message::default(), is_whole: false };
+        }
         let (answer, used) =
             place::answer(&back, false).unwrap_or_else(|why| panic!("{why}: {}", back.escape_ascii()));
         assert_eq!(used, back.len(), "more than an answer: {}", back.escape_ascii());
@@ -112,6 +119,10 @@ impl Story<'_> {
             "unknown" => {
                 assert!(matches!(first.status, 502 | 504) && first.is_whole, "{told}");
                 assert!(again.status == 409 && words[1] == "unknown" && executions == 1, "{told}");
+            }
+            // It broke off before anything of it had gone on its way to the caller.
+            "" if first.status == NONE => {
+                assert!(self.meant.is_none() && again.status == 409 && executions == 1, "{told}");
             }
             _ => panic!("{told}"),
         }
