@@ -131,14 +131,16 @@ async fn play(scenario: &Scenario, measured: Duration) -> Result<String, Failure
 
 /// The highest rate that is borne, and what was seen then.
 async fn capacity(callers: &Arc<Callers>) -> Result<(f64, Seen), Failure> {
-    let (mut rate, mut best) = (FIRST_RATE, (FIRST_RATE, Seen::default()));
+    let (mut rate, mut best) = (FIRST_RATE, None);
     loop {
         let seen = callers.come(rate, STEP_LASTS / 2, STEP_LASTS).await?;
-        if seen.per_second < BORNE * rate {
-            return Ok(best);
+        match (seen.per_second >= BORNE * rate, best) {
+            (false, Some(best)) => return Ok(best),
+            (false, None) if rate < 1.0 => return Err("not one request a second is borne".into()),
+            // A machine that is busy with other things.
+            (false, none) => (rate, best) = (rate / 2.0, none),
+            (true, _) => (rate, best) = (rate * STEP, Some((rate, seen))),
         }
-        best = (rate, seen);
-        rate *= STEP;
     }
 }
 
