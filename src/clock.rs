@@ -2,7 +2,9 @@
 //!
 //! Must not know why anybody asks.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::protocol::record::UnixMillis;
 
@@ -39,4 +41,10 @@ pub(crate) mod simulated {
         /// What this thread takes for the wall time, if not the system's.
         pub(crate) static WALL: Cell<Option<SystemTime>> = const { Cell::new(None) };
     }
+}
+
+/// How long this thread has had a processor, in all.
+pub fn processor_time() -> Duration {
+    let spent = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(spent).unwrap_or_default()
 }

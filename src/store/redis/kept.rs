@@ -17,7 +17,7 @@ use crate::store::StoreError;
 /// their order, so those that have the second have the first. It names no other key, or it could not run while the slot
 /// moves. The answer is an array, because `WAIT` does not hold up an answer that is a mere value.
 const TOUCH: &str = "local stands = redis.call('GET', KEYS[1]) \
-                     if stands then redis.call('APPEND', KEYS[1], '') end \
+                     if stands then redis.call('SET', KEYS[1], stands, 'KEEPTTL') end \
                      return {stands}";
 
 impl RedisStore {
