@@ -4,7 +4,7 @@
 //! settled below this file (`redis/servers.rs`). A claim is one plain command and a settlement one script,
 //! each one round trip. Small commands, large bodies and subscriptions each have a connection of their own
 //! (`redis/link.rs`), so that none holds up another; the last two are opened when first needed. Where replicas
-//! are waited for, writes have others (`redis/acknowledged.rs`). Must not know what a record means.
+//! are waited for, writes have others (`redis/acknowledged.rs`), and answers are read with care (`redis/kept.rs`). Must not know what a record means.
 //!
 //! ```text
 //! {namespace}:r:{key}      a record as in codec.rs; its body too if that is small
@@ -24,6 +24,7 @@ mod cluster;
 mod deployment;
 mod dial;
 mod failed;
+mod kept;
 mod link;
 mod listing;
 mod node;
@@ -233,7 +234,7 @@ impl Store for RedisStore {
             let Some(stands) = self.insert_once(key, &encoded, keep_for).await? else {
                 return Ok(Seen::Nothing);
             };
-            let reading = tokio::time::timeout(READ_PATIENCE, self.read(key, stands)).await;
+            let reading = tokio::time::timeout(READ_PATIENCE, self.read_kept(key, stands)).await;
             let reading = reading.unwrap_or(Err(StoreError::TimedOut(READ_PATIENCE)));
             // Something stands there, whatever becomes of the reading: that must not get lost.
             match reading.map_err(|error| StoreError::Standing(Box::new(error)))? {
@@ -278,7 +279,7 @@ impl Store for RedisStore {
     async fn fetch(&self, key: &StorageKey) -> Result<Seen, StoreError> {
         match self.fetch_record(key).await? {
             None => Ok(Seen::Nothing),
-            Some(stands) => self.read(key, stands).await,
+            Some(stands) => self.read_kept(key, stands).await,
         }
     }
 

@@ -159,6 +159,23 @@ async fn claims_fail_closed_in_time_while_a_replica_that_has_to_acknowledge_is_f
 }
 
 #[tokio::test]
+async fn an_answer_that_stands_on_the_master_alone_is_shown_to_nobody_until_replicas_have_it() {
+    let set = RedisSentinels::start();
+    let store = connected(&set.url(), &acknowledged_by(1)).await;
+    let (key, claim) = claimed(&store).await;
+    set.others(0).for_each(RedisServer::freeze);
+    let done = after(&claim, done_with(bytes_of(10)));
+    assert!(store.swap(&key, claim.version, &done, LONG).await.is_err());
+    assert!(holds(&set, 0, &key));
+    let read = timeout(PATIENCE, store.fetch(&key)).await.unwrap();
+    assert!(read.is_err(), "it would be lost with the master: {read:?}");
+    let found_in_the_way = timeout(PATIENCE, store.insert(&key, &a_claim(), LONG)).await.unwrap();
+    assert!(matches!(found_in_the_way, Err(StoreError::Standing(_))), "{found_in_the_way:?}");
+    set.others(0).for_each(RedisServer::thaw);
+    assert_eq!(found(&store, &key).await, seen(&done));
+}
+
+#[tokio::test]
 async fn a_frozen_replica_of_two_is_not_waited_for_where_one_suffices() {
     let set = RedisSentinels::start();
     let store = connected(&set.url(), &acknowledged_by(1)).await;

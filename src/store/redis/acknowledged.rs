@@ -5,12 +5,12 @@
 //! writes gather. Must not know records. Read `link.rs` before.
 //!
 //! Which answers may be given though the replicas have not acknowledged? One only: what an insert found in
-//! its way. It promises nothing. A claim that is seen before its own `WAIT` is over is in flight or unknown
-//! either way, and its owner sends nothing until replicas have it; should a failover lose it, nothing was
-//! sent for it. An answer that is seen before its `WAIT` is over is the true one; should a failover lose it,
-//! the claim below it stands, acknowledged, and reads as unknown. A swap or a removal that finds its version
-//! changed or gone waits like one that wrote: it may have met its own earlier write, whose `WAIT` failed, and
-//! the ledger takes that for done.
+//! its way. A claim that is seen before its own `WAIT` is over is in flight or unknown either way, and its owner
+//! sends nothing until replicas have it; should a failover lose it, nothing was sent for it. An answer that is
+//! seen before its `WAIT` is over is the true one, but should a failover lose it, the claim below it reads as
+//! unknown: so whoever reads one writes it once more, and waits for that (`kept.rs`). A swap or a removal that
+//! finds its version changed or gone waits like one that wrote: it may have met its own earlier write, whose
+//! `WAIT` failed, and the ledger takes that for done.
 
 use std::time::Duration;
 
