@@ -6,12 +6,12 @@ use super::play::check::COLUMNS;
 use super::play::{Outcome, Plan};
 
 pub(crate) fn head() -> String {
-    let mut text = "| store | seed | faults | requests | keys | effects".to_owned();
+    let mut text = "| store | seed | faults | requests | got nothing | keys | effects".to_owned();
     for column in COLUMNS {
         write!(text, " | {column}").unwrap();
     }
     text.push_str(" | unknown at the end | longest wait after healing | store whole after | minutes |\n|---");
-    text.push_str(&"|--:".repeat(COLUMNS.len() + 9));
+    text.push_str(&"|--:".repeat(COLUMNS.len() + 10));
     text.push_str("|\n");
     text
 }
@@ -19,8 +19,8 @@ pub(crate) fn head() -> String {
 pub(crate) fn row(plan: &Plan, outcome: &Outcome) -> String {
     let counts = outcome.verdict.counts;
     let mut text = format!(
-        "| {} | {} | {} | {} | {} | {}",
-        plan.store, plan.seed, outcome.faults, counts.requests, counts.keys, counts.effects
+        "| {} | {} | {} | {} | {} | {} | {}",
+        plan.store, plan.seed, outcome.faults, counts.requests, counts.silent, counts.keys, counts.effects
     );
     for column in COLUMNS {
         write!(text, " | {}", outcome.verdict.count_of(column)).unwrap();

@@ -108,8 +108,8 @@ impl Site {
         Self { place, at }
     }
 
-    /// Its file is where it stays whole when the disk is full: Redis 7.0 does not start again with half of one. Sentinels
-    /// have a server write into it whom it follows, so that it still knows when it starts again.
+    /// Its file is not on the disk that may be full: half a file would be the end of the node. Sentinels have a server
+    /// write into it whom it follows, so that it still knows when it starts again.
     fn server(self, own: &str) -> Machine {
         let (ip, port, dir) = (self.at.ip(), self.at.port(), self.place.dir.display());
         let options = format!("--bind {ip} --port {port} --dir {dir} {KEPT} {own}");
@@ -149,7 +149,7 @@ pub(super) fn is_up(nodes: &[Machine]) -> bool {
     nodes.iter().all(|node| ask::<String>(node, "PING").is_ok_and(|word| word == "PONG"))
 }
 
-/// Whether one leads, all others follow it, and the Sentinels agree and know everybody.
+/// Whether one leads, all others follow it, and most Sentinels say so and know everybody.
 pub(super) fn follow(nodes: &[Machine], sentinels: &[Machine]) -> bool {
     let masters: Vec<&Machine> = nodes.iter().filter(|node| is_master(node)).collect();
     let [master] = masters[..] else { return false };
@@ -172,7 +172,8 @@ pub(super) fn follow(nodes: &[Machine], sentinels: &[Machine]) -> bool {
         };
         is_same && of_quorum && replicas.iter().filter(is_well).count() + 1 == nodes.len()
     };
-    sentinels.iter().all(agrees)
+    // One may be wrong for long, after two failovers in opposite directions while its clock jumped.
+    sentinels.iter().filter(|sentinel| agrees(sentinel)).count() * 2 > sentinels.len()
 }
 
 pub(super) fn is_whole(nodes: &[Machine]) -> bool {
