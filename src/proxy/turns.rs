@@ -18,8 +18,13 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 
-/// A longer round is a sign of too much to do. While there is, new requests are taken for so long in each.
-const LONG: Duration = Duration::from_millis(10);
+/// A longer round is a sign of too much to do. A thousand callers who never rest make shorter ones, and nobody minds: an
+/// answer takes some five rounds.
+const LONG: Duration = Duration::from_millis(40);
+
+/// While there is too much to do, new requests are taken for so long in each round. Refusing takes time too, so rounds are
+/// many times as long.
+const TAKES: Duration = Duration::from_millis(4);
 
 /// For so long no round was short, and
 const PERSISTS: Duration = Duration::from_millis(500);
@@ -122,7 +127,7 @@ impl Rounds {
     }
 
     fn refuses(&mut self, now: Instant) -> bool {
-        let is_late = self.began.is_some_and(|began| now.duration_since(began) >= LONG);
+        let is_late = self.began.is_some_and(|began| now.duration_since(began) >= TAKES);
         let refuses = is_late && self.is_proven(now);
         if let Some(behind) = self.behind.as_mut().filter(|_| refuses) {
             behind.refused += 1;
@@ -169,15 +174,15 @@ mod tests {
     fn where_no_round_was_short_for_a_while_requests_are_taken_only_at_the_beginning_of_each() {
         let mut rounds = Rounds::default();
         let now = after(&mut rounds, &[100, 200, 300], clock::monotonic());
-        assert!(!refuses_at(&mut rounds, now, 9));
-        assert!(refuses_at(&mut rounds, now, 10));
+        assert!(!refuses_at(&mut rounds, now, 3));
+        assert!(refuses_at(&mut rounds, now, 4));
     }
 
     #[test]
     fn a_short_round_ends_it_and_tells_how_many_were_refused() {
         let mut rounds = Rounds::default();
         let now = after(&mut rounds, &[100, 200, 300], clock::monotonic());
-        assert!(refuses_at(&mut rounds, now, 20));
+        assert!(refuses_at(&mut rounds, now, 60));
         assert_eq!(rounds.end(now + Duration::from_millis(1)), End::CaughtUp { refused: 1 });
         assert!(!refuses_at(&mut rounds, now, 2_000));
     }

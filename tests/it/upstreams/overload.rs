@@ -170,7 +170,7 @@ fn a_service_asked_for_twice_what_it_can_do_goes_on_answering_in_time() {
 }
 
 /// Callers at once who ask again as soon as they are answered: more than a thread can do at a time.
-const EAGER: usize = 600;
+const EAGER: usize = 900;
 
 /// What eager callers were told.
 #[derive(Default)]
@@ -209,6 +209,7 @@ impl Told {
 #[test]
 fn a_gateway_asked_for_more_than_it_can_do_refuses_some_and_serves_the_others_once() {
     let _alone = PROCESSOR.lock();
+    onceway::server::raise_descriptors(4 * EAGER);
     let upstream = Upstream::of_payments();
     let gateway = GatewayPlan::before(&upstream).server("threads = 1").start();
     let (told, address) = (Arc::<Told>::default(), gateway.listen_addr());
