@@ -118,7 +118,15 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("quick_cache", &["src/ledger/answers.rs"]),
     ("redb", &["src/store/embedded.rs", "src/store/embedded/"]),
     ("redis", &["src/store/redis.rs", "src/store/redis/"]),
-    ("rustix", &["src/clock.rs", "src/server/limits.rs", "src/store/embedded/disk.rs", "src/telemetry/metrics/process.rs"]),
+    (
+        "rustix",
+        &[
+            "src/clock.rs",
+            "src/server/limits.rs",
+            "src/store/embedded/disk.rs",
+            "src/telemetry/metrics/process.rs",
+        ],
+    ),
     ("rustls", &["src/cli/keys", "src/config/", "src/server/", "src/store/postgres/tls.rs", "src/upstream/"]),
     ("rustls_native_certs", &["src/cli/keys", "src/store/postgres/tls.rs", "src/upstream/tls.rs"]),
     ("sd_notify", &["src/gateway/systemd.rs"]),

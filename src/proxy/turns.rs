@@ -6,15 +6,16 @@
 //! that has been behind for a while takes new requests only at the beginning of each round, and refuses the others at
 //! once, before their bodies are read and their keys are claimed. What it took on it brings to its end.
 //!
-//! A refused payment is worse than a slow one. So a long round proves nothing: another process may have had the
-//! processor. What is proof is that no round was short for [`PERSISTS`]; a worker with time to spare has short ones in
-//! between. Long waits for stores and upstreams take no part in it, since who waits has no turn.
+//! A refused payment is worse than a slow one. So rounds are measured by the processor's time that the worker had, and
+//! not by the clock: another process may have had the processor. And a long round proves nothing. What is proof is that
+//! none was short for [`PERSISTS`]; a worker with time to spare has short ones in between. Long waits for stores and
+//! upstreams take no part in it, since who waits has no turn.
 //!
 //! Source: Nichols and Jacobson, `CoDel`, RFC 8289 (only a queue that never empties is an overload). Must not know what
 //! the requests are.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock;
 
@@ -41,15 +42,15 @@ pub struct Turns(Mutex<Rounds>);
 
 #[derive(Debug, Default)]
 struct Rounds {
-    /// When the round began that is under way, if one is looked at.
-    began: Option<Instant>,
+    /// When the round began that is under way, if one is looked at. All moments are of the worker's own processor time.
+    began: Option<Duration>,
     behind: Option<Behind>,
 }
 
 /// No round was short since.
 #[derive(Debug)]
 struct Behind {
-    since: Instant,
+    since: Duration,
     rounds: u32,
     refused: u64,
 }
@@ -58,10 +59,10 @@ impl Turns {
     /// Looks at the worker's rounds, as one of its tasks; never returns.
     pub async fn watch(self: Arc<Self>) {
         loop {
-            self.rounds().begin(clock::monotonic());
+            self.rounds().begin(clock::processor_time());
             // Goes to the end of the line: it comes back when all others had their turn.
             tokio::task::yield_now().await;
-            let end = self.rounds().end(clock::monotonic());
+            let end = self.rounds().end(clock::processor_time());
             match end {
                 End::KeepsUp => tokio::time::sleep(LOOK_EVERY).await,
                 End::CaughtUp { refused } => {
@@ -81,7 +82,7 @@ impl Turns {
     pub(super) fn has_no_time(&self) -> bool {
         let mut rounds = self.rounds();
         // The clock is read only where it matters.
-        rounds.behind.is_some() && rounds.refuses(clock::monotonic())
+        rounds.behind.is_some() && rounds.refuses(clock::processor_time())
     }
 
     fn rounds(&self) -> MutexGuard<'_, Rounds> {
@@ -102,13 +103,13 @@ enum End {
 }
 
 impl Rounds {
-    fn begin(&mut self, now: Instant) {
+    fn begin(&mut self, now: Duration) {
         self.began = Some(now);
     }
 
-    fn end(&mut self, now: Instant) -> End {
+    fn end(&mut self, now: Duration) -> End {
         let Some(began) = self.began.take() else { return End::KeepsUp };
-        if now.duration_since(began) < LONG / 2 {
+        if now.saturating_sub(began) < LONG / 2 {
             return self
                 .behind
                 .take()
@@ -120,14 +121,14 @@ impl Rounds {
         if !was_proven && self.is_proven(now) { End::FallsBehind } else { End::Behind }
     }
 
-    fn is_proven(&self, now: Instant) -> bool {
+    fn is_proven(&self, now: Duration) -> bool {
         let is_long =
-            |behind: &Behind| now.duration_since(behind.since) >= PERSISTS && behind.rounds >= ROUNDS;
+            |behind: &Behind| now.saturating_sub(behind.since) >= PERSISTS && behind.rounds >= ROUNDS;
         self.behind.as_ref().is_some_and(is_long)
     }
 
-    fn refuses(&mut self, now: Instant) -> bool {
-        let is_late = self.began.is_some_and(|began| now.duration_since(began) >= TAKES);
+    fn refuses(&mut self, now: Duration) -> bool {
+        let is_late = self.began.is_some_and(|began| now.saturating_sub(began) >= TAKES);
         let refuses = is_late && self.is_proven(now);
         if let Some(behind) = self.behind.as_mut().filter(|_| refuses) {
             behind.refused += 1;
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     /// Rounds that take so many milliseconds each, one after the other.
-    fn after(rounds: &mut Rounds, millis: &[u64], mut now: Instant) -> Instant {
+    fn after(rounds: &mut Rounds, millis: &[u64], mut now: Duration) -> Duration {
         for millis in millis {
             rounds.begin(now);
             now += Duration::from_millis(*millis);
@@ -151,7 +152,7 @@ mod tests {
     }
 
     /// Whether a request is refused that comes so long after the round has begun.
-    fn refuses_at(rounds: &mut Rounds, now: Instant, millis: u64) -> bool {
+    fn refuses_at(rounds: &mut Rounds, now: Duration, millis: u64) -> bool {
         rounds.begin(now);
         rounds.refuses(now + Duration::from_millis(millis))
     }
@@ -159,21 +160,21 @@ mod tests {
     #[test]
     fn one_round_that_takes_long_proves_nothing() {
         let mut rounds = Rounds::default();
-        let now = after(&mut rounds, &[1, 2_000], clock::monotonic());
+        let now = after(&mut rounds, &[1, 2_000], clock::processor_time());
         assert!(!refuses_at(&mut rounds, now, 400));
     }
 
     #[test]
     fn long_rounds_with_a_short_one_among_them_prove_nothing() {
         let mut rounds = Rounds::default();
-        let now = after(&mut rounds, &[300, 300, 1, 300, 100], clock::monotonic());
+        let now = after(&mut rounds, &[300, 300, 1, 300, 100], clock::processor_time());
         assert!(!refuses_at(&mut rounds, now, 50));
     }
 
     #[test]
     fn where_no_round_was_short_for_a_while_requests_are_taken_only_at_the_beginning_of_each() {
         let mut rounds = Rounds::default();
-        let now = after(&mut rounds, &[100, 200, 300], clock::monotonic());
+        let now = after(&mut rounds, &[100, 200, 300], clock::processor_time());
         assert!(!refuses_at(&mut rounds, now, 3));
         assert!(refuses_at(&mut rounds, now, 4));
     }
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn a_short_round_ends_it_and_tells_how_many_were_refused() {
         let mut rounds = Rounds::default();
-        let now = after(&mut rounds, &[100, 200, 300], clock::monotonic());
+        let now = after(&mut rounds, &[100, 200, 300], clock::processor_time());
         assert!(refuses_at(&mut rounds, now, 60));
         assert_eq!(rounds.end(now + Duration::from_millis(1)), End::CaughtUp { refused: 1 });
         assert!(!refuses_at(&mut rounds, now, 2_000));
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_beginning_is_told_once() {
-        let (mut rounds, now) = (Rounds::default(), clock::monotonic());
+        let (mut rounds, now) = (Rounds::default(), clock::processor_time());
         let now = after(&mut rounds, &[300, 100], now);
         let mut told = Vec::new();
         for round in 0..3 {
