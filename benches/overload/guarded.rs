@@ -103,7 +103,14 @@ async fn play(scenario: &Scenario, measured: Duration) -> Result<String, Failure
     let store = redis.as_ref().map_or("file:data".to_owned(), |redis| format!("redis://{}/0", redis.address));
     let gateway = Subject::start(dir.path(), &store, service.address)?;
     let callers = Callers::of(gateway.server.address, scenario.keeps);
-    let (capacity, before) = capacity(&callers).await?;
+    let told = std::env::args().skip_while(|argument| argument != "--capacity").nth(1);
+    let (capacity, before) = match told {
+        Some(told) => {
+            let rate = told.parse()?;
+            (rate, callers.come(rate, SETTLE, measured).await?)
+        }
+        None => capacity(&callers).await?,
+    };
     tokio::time::sleep(SETTLE).await;
     let is_over = Arc::new(AtomicBool::new(false));
     let health = ask_for_health(gateway.admin, &is_over);
