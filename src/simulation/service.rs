@@ -192,6 +192,8 @@ impl World {
         let connection = self.connections.get_mut(&number).unwrap();
         connection.is_busy = false;
         connection.is_over = plan.closes || plan.cut.is_some();
+        // The next request may have come while the last bytes of this answer were on their way.
+        self.service_hears(number, false);
     }
 }
 

@@ -192,6 +192,11 @@ impl World {
 
     /// Something goes wrong, or right again.
     pub(super) fn trouble(&mut self, trouble: Trouble) {
+        let restores = matches!(trouble, Trouble::Start { .. } | Trouble::Go { .. } | Trouble::Heal);
+        // What was drawn shortly before all heals, and would come after it, does not.
+        if self.weather.is_healed && !restores {
+            return;
+        }
         self.say(format_args!("trouble: {trouble:?}"));
         let now = self.now;
         match trouble {
