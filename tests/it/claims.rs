@@ -433,6 +433,8 @@ async fn an_extension_of_what_no_longer_stands_puts_nothing_there() {
     held.extend().await.unwrap();
     assert_eq!(store.inner.fetch(&pay().key).await.unwrap(), Seen::Nothing);
     assert_eq!(held.complete(answer("paid")).await, Settlement::Stored, "the store forgot it");
+    // Further on than any write of this attempt that may still be on its way.
+    assert!(record(&store).await.version.revision > 8);
 }
 
 #[tokio::test(start_paused = true)]
