@@ -1,5 +1,8 @@
-//! What callers get of a service that is asked for more than it can do: through the gateway, nginx and `HAProxy`, all
-//! with their defaults, and directly.
+//! What callers get where more is asked for than can be done.
+//!
+//! The first table: a service that is asked for more than it can do, through the gateway, nginx and `HAProxy`, all with
+//! their defaults, and directly. The second (`guarded.rs`, alone with `--guarded`): guarded requests, where the service
+//! is the bottleneck, and where the gateway is.
 //!
 //! The service has a number of workers, each of which takes a fixed time for a request, and a queue without end.
 //! Callers come at a fixed rate, whether or not they are answered, each on a connection of its own, and wait for one
@@ -7,6 +10,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+mod callers;
+mod guarded;
 #[path = "../gateway/servers.rs"]
 #[allow(dead_code, reason = "the benchmark of processor time uses the rest of it")]
 mod servers;
@@ -49,9 +54,10 @@ fn main() -> ExitCode {
     if !std::env::args().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }
-    let is_long = std::env::args().any(|argument| argument == "--long");
-    let measured = Duration::from_secs(if is_long { 30 } else { 6 });
-    match run(measured) {
+    let is_told = |word: &str| std::env::args().any(|argument| argument == word);
+    let measured = Duration::from_secs(if is_told("--long") { 30 } else { 6 });
+    let done = if is_told("--guarded") { Ok(()) } else { run(measured) };
+    match done.and_then(|()| guarded::run(measured)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => say(io::stderr(), &format!("the benchmark failed: {error}\n"))
             .map_or_else(|_| ExitCode::FAILURE, |()| ExitCode::FAILURE),

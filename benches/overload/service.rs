@@ -1,11 +1,13 @@
 //! A service that can do only so much: workers that take a fixed time for a request, and a queue without end.
 //!
-//! Like many real ones it does not notice that a caller has left, and works for nobody.
+//! Like many real ones it does not notice that a caller has left, and works for nobody. It counts what it was asked to do
+//! for each idempotency key.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ struct Work {
     workers: usize,
     takes: Duration,
     under_way: AtomicUsize,
+    executions: Mutex<HashMap<String, u32>>,
 }
 
 impl Service {
@@ -35,7 +38,13 @@ impl Service {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let free = Semaphore::new(workers);
-        let work = Arc::new(Work { free, workers, takes, under_way: AtomicUsize::new(0) });
+        let work = Arc::new(Work {
+            free,
+            workers,
+            takes,
+            under_way: AtomicUsize::new(0),
+            executions: Mutex::default(),
+        });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let serving = serve(listener, Arc::clone(&work));
         thread::Builder::new().name("service".to_owned()).spawn(move || runtime.block_on(serving))?;
@@ -45,6 +54,12 @@ impl Service {
     /// Requests that it can answer in a second.
     pub(super) fn capacity(&self) -> f64 {
         u32::try_from(self.work.workers).map_or(f64::INFINITY, f64::from) / self.work.takes.as_secs_f64()
+    }
+
+    /// Keys, and how many of them were executed more than once.
+    pub(super) fn executions(&self) -> (usize, usize) {
+        let executions = self.work.executions.lock().unwrap_or_else(PoisonError::into_inner);
+        (executions.len(), executions.values().filter(|times| **times > 1).count())
     }
 
     /// Waits until it has nothing to do.
@@ -75,11 +90,14 @@ async fn answer_all(mut stream: TcpStream, work: Arc<Work>) -> io::Result<()> {
                 return Ok(());
             }
         }
-        let is_last = String::from_utf8_lossy(&received).to_ascii_lowercase().contains("connection: close");
+        let head = String::from_utf8_lossy(&received).to_ascii_lowercase();
         received.clear();
-        work.done().await;
+        let is_last = head.contains("connection: close");
+        let key = head.split("idempotency-key: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        work.done(key).await;
         let kept = if is_last { "Connection: close\r\n" } else { "" };
-        let answer = format!("HTTP/1.1 200 OK\r\n{kept}Content-Length: 4\r\n\r\ndone");
+        let body = format!("done {}", key.unwrap_or_default());
+        let answer = format!("HTTP/1.1 200 OK\r\n{kept}Content-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(answer.as_bytes()).await?;
         if is_last {
             return Ok(());
@@ -88,9 +106,15 @@ async fn answer_all(mut stream: TcpStream, work: Arc<Work>) -> io::Result<()> {
 }
 
 impl Work {
-    async fn done(&self) {
+    async fn done(&self, key: Option<&str>) {
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        if let Ok(_worker) = self.free.acquire().await {
+        if let Some(key) = key {
+            let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
+            *executions.entry(key.to_owned()).or_default() += 1;
+        }
+        if let Ok(_worker) = self.free.acquire().await
+            && !self.takes.is_zero()
+        {
             tokio::time::sleep(self.takes).await;
         }
         self.under_way.fetch_sub(1, Ordering::AcqRel);

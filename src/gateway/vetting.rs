@@ -100,6 +100,7 @@ where
                 | StoreError::TimedOut(_)
                 | StoreError::Standing(_)
                 | StoreError::StrangeCursor
+                | StoreError::Crowded(_)
                 | StoreError::Engine(_),
             ))
             | Err(_) => return,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use super::backing::Backing;
 use super::systemd::Turns;
@@ -73,7 +74,10 @@ pub(super) fn spawn(
         let listener = Listener::from_std(listener)?;
         let store = backing.handle().map_err(io::Error::other)?;
         let clients = upstreams.connect().map_err(io::Error::other)?;
-        let entrance = Entrance::to(Proxy::new(shared, settings, ledger.over(store), clients));
+        let proxy = Proxy::new(shared, settings, ledger.over(store), clients);
+        let mut beside = JoinSet::new();
+        beside.spawn(proxy.turns().watch());
+        let entrance = Entrance::to(proxy);
         tokio::select! {
             served = server::serve(listener, entrance.clone(), reception, &stop) => served,
             () = follow(arriving, &entrance, config) => Ok(()),

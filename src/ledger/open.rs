@@ -171,6 +171,8 @@ impl Ledger {
                 }
                 Ok(seen)
             }
+            // Nothing is left of it that would have to be removed.
+            Err(error @ StoreError::Crowded(_)) => Err(Unavailable::Store(error)),
             Err(error) => {
                 live.abandon();
                 self.shared.traces.add(question.key, claim.version);
@@ -180,6 +182,7 @@ impl Ledger {
                     | StoreError::TimedOut(_)
                     | StoreError::Refused(_)
                     | StoreError::StrangeCursor
+                    | StoreError::Crowded(_)
                     | StoreError::Engine(_) => Unavailable::Store(error),
                 })
             }

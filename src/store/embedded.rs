@@ -4,6 +4,7 @@
 //! `embedded/writer.rs`, which commits them in groups; the file's layout is `embedded/tables.rs`. Must
 //! not know what a record means.
 
+mod backlog;
 mod backup;
 mod disk;
 mod engine;
@@ -224,7 +225,8 @@ impl Store for EmbeddedStore {
             return Ok(self.codec.decode_whole(key, stands));
         }
         let (key, fresh) = (*key, self.codec.encode(key, fresh));
-        let stands = self.writer.write(move |tables| tables.insert(&key, &fresh, keep_for)).await?;
+        let stands =
+            self.writer.write_if_there_is_time(move |tables| tables.insert(&key, &fresh, keep_for)).await?;
         Ok(stands.map_or(Seen::Nothing, |stands| self.codec.decode_whole(&key, stands)))
     }
 

@@ -277,7 +277,8 @@ impl Watch {
     }
 }
 
-/// Why a store did not do what it was asked to. Always means: nothing is known of the write.
+/// Why a store did not do what it was asked to. But for [`StoreError::Crowded`] it always means: nothing is known of the
+/// write.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No answer: not connected, connection lost, or no answer in time.
@@ -295,6 +296,9 @@ pub enum StoreError {
     /// The cursor is none that this store gave. Nothing was asked of it.
     #[error("go on from a cursor that this store did not give")]
     StrangeCursor,
+    /// More is asked for than it can do. Nothing was written, and nothing will be.
+    #[error("have the store take the command while it is behind")]
+    Crowded(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The engine on this machine failed: disk full, read-only, damaged.
     #[error("use the embedded store")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),

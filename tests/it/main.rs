@@ -12,6 +12,8 @@ mod admin;
 #[path = "../../benches/failover/campaign.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest of it")]
 mod campaign;
+mod campaign_checker;
+mod campaign_short;
 mod claims;
 mod cli;
 mod config;

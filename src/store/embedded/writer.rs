@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::StoreError;
+use super::backlog::{Backlog, Crowd, Crowded};
 use super::engine::Engine;
 use super::tables::{self, Failure, StoreClock, Tables};
 use crate::clock;
@@ -44,18 +45,21 @@ const RELAPSE_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    crowd: Arc<Crowd>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Something to be done within a transaction, and somebody who waits for its commit.
 trait Job: Send {
     fn is_abandoned(&self) -> bool;
+    fn came_at(&self) -> Instant;
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Failure>;
     fn answer(self: Box<Self>, committed: &Result<(), Arc<Failure>>);
 }
 
 struct Asked<F, T> {
     work: F,
+    came_at: Instant,
     result: Option<T>,
     answer: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -71,10 +75,25 @@ impl Writer {
         // for the disk.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let desk = Desk::new(engine, store_clock);
+        let crowd = Arc::clone(&desk.crowd);
         let thread = thread::Builder::new()
             .name("onceway-writer".to_owned())
             .spawn(move || runtime.block_on(desk.serve(jobs)))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { queue: Some(queue), crowd, thread: Some(thread) })
+    }
+
+    /// As [`Writer::write`], for what may as well be refused where there is too much to do.
+    ///
+    /// Errors: also `Crowded`; then the work is not done, for certain.
+    pub(super) async fn write_if_there_is_time<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tables<'_>) -> Result<T, Failure> + Send + 'static,
+    {
+        if self.crowd.is_too_large() {
+            return Err(StoreError::Crowded(Box::new(Crowded)));
+        }
+        self.write(work).await
     }
 
     /// Has `work` done in a transaction, and answers when that is on the disk.
@@ -86,9 +105,9 @@ impl Writer {
         T: Send + 'static,
         F: FnMut(&mut Tables<'_>) -> Result<T, Failure> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
+        let ((answer, answered), came_at) = (oneshot::channel(), clock::monotonic());
         let queue = self.queue.as_ref().ok_or_else(writer_ended)?;
-        if queue.send(Box::new(Asked { work, result: None, answer })).await.is_err() {
+        if queue.send(Box::new(Asked { work, came_at, result: None, answer })).await.is_err() {
             return Err(writer_ended());
         }
         answered.await.unwrap_or_else(|_| Err(writer_ended()))
@@ -115,6 +134,10 @@ where
         self.answer.is_closed()
     }
 
+    fn came_at(&self) -> Instant {
+        self.came_at
+    }
+
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Failure> {
         self.result = Some((self.work)(tables)?);
         Ok(())
@@ -136,6 +159,8 @@ struct Desk {
     engine: Arc<Engine>,
     store_clock: StoreClock,
     health: Health,
+    backlog: Backlog,
+    crowd: Arc<Crowd>,
 }
 
 /// Whether the database takes writes, as far as the writer knows.
@@ -152,7 +177,8 @@ struct Relapse {
 
 impl Desk {
     fn new(engine: Arc<Engine>, store_clock: StoreClock) -> Self {
-        Self { engine, store_clock, health: Health::Well { relapse: None } }
+        let health = Health::Well { relapse: None };
+        Self { engine, store_clock, health, backlog: Backlog::default(), crowd: Arc::default() }
     }
 
     async fn serve(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
@@ -165,6 +191,9 @@ impl Desk {
             };
             let received = tokio::time::timeout(patience, jobs.recv_many(&mut batch, BATCH_MAX)).await;
             self.heal_if_due();
+            let oldest = batch.first().map(|job| job.came_at());
+            let is_too_much = self.backlog.is_too_much(clock::monotonic(), oldest, !jobs.is_empty());
+            self.crowd.set(is_too_much && self.is_well());
             match received {
                 Ok(0) => return,
                 Ok(_) => self.settle(&mut batch),
@@ -347,7 +376,8 @@ mod tests {
         let (answer, answered) = oneshot::channel();
         drop(answered);
         let work = |_: &mut Tables<'_>| -> Result<(), Failure> { panic!("it was done") };
-        let mut batch: Vec<Box<dyn Job>> = vec![Box::new(Asked { work, result: None, answer })];
+        let mut batch: Vec<Box<dyn Job>> =
+            vec![Box::new(Asked { work, came_at: clock::monotonic(), result: None, answer })];
         desk.settle(&mut batch);
         assert!(batch.is_empty());
     }

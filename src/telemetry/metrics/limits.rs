@@ -17,6 +17,8 @@ pub enum Limit {
     OpenFiles,
     /// `server.in_flight_max`.
     RequestsInFlight,
+    /// The processor time of a worker: it has had more to do than it can for a while.
+    WorkerTime,
     /// `server.buffered_bytes_max`.
     BufferedBytes,
     /// `server.target_bytes_max`.
@@ -64,11 +66,12 @@ impl LimitMetrics {
 }
 
 impl Limit {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Connections,
         Self::ConnectionsPerPeer,
         Self::OpenFiles,
         Self::RequestsInFlight,
+        Self::WorkerTime,
         Self::BufferedBytes,
         Self::TargetBytes,
         Self::HeaderBytes,
@@ -90,6 +93,7 @@ impl Limit {
             Self::ConnectionsPerPeer => "connections-per-peer",
             Self::OpenFiles => "open-files",
             Self::RequestsInFlight => "requests-in-flight",
+            Self::WorkerTime => "worker-time",
             Self::BufferedBytes => "buffered-bytes",
             Self::TargetBytes => "target-bytes",
             Self::HeaderBytes => "header-bytes",

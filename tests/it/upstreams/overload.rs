@@ -1,8 +1,15 @@
 //! More requests at once than are borne.
 
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::harness::{Answer, Gate, Gateway, GatewayPlan, Reply, Upstream, get, now, post, until};
 
@@ -115,6 +122,9 @@ fn an_answer_that_finds_no_room_is_kept_all_the_same() {
     assert_eq!(upstream.executions(), 1);
 }
 
+/// Held by a test that needs most of what the processor can do, or that counts what comes in time.
+static PROCESSOR: Mutex<()> = Mutex::new(());
+
 /// A service of so many workers, each of which takes so long for a request, and a queue without end.
 fn busy(workers: usize, takes: Duration) -> Upstream {
     let free = Arc::new((Mutex::new(workers), Condvar::new()));
@@ -149,6 +159,7 @@ fn answered_in_time(gateway: &Gateway, rate: u32, seconds: u32) -> usize {
 /// `scripts/overload` measures how many; here other tests run at the same time.
 #[test]
 fn a_service_asked_for_twice_what_it_can_do_goes_on_answering_in_time() {
+    let _alone = PROCESSOR.lock();
     let upstream = busy(4, Duration::from_millis(40));
     let gateway = GatewayPlan::before(&upstream).start();
     let (capacity, seconds) = (100, 6);
@@ -156,4 +167,73 @@ fn a_service_asked_for_twice_what_it_can_do_goes_on_answering_in_time() {
     let possible = usize::try_from(capacity * seconds / 2).unwrap();
     assert!(in_time >= possible / 2, "{in_time} of {possible}");
     until("it is told", || gateway.log().contains("refused as overloaded"));
+}
+
+/// Callers at once who ask again as soon as they are answered: more than a thread can do at a time.
+const EAGER: usize = 600;
+
+/// What eager callers were told.
+#[derive(Default)]
+struct Told {
+    is_over: AtomicBool,
+    keys: AtomicUsize,
+    done: AtomicUsize,
+    refused: AtomicUsize,
+    done_after_a_refusal: AtomicUsize,
+}
+
+impl Told {
+    /// Asks with a fresh key each time. Counts only what is as it should be, so that anything else is missed.
+    async fn ask_eagerly(&self, gateway: SocketAddr) -> Option<()> {
+        let mut stream = TcpStream::connect(gateway).await.ok()?;
+        let mut bytes = vec![0; 4096];
+        while !self.is_over.load(Ordering::Relaxed) {
+            let key = self.keys.fetch_add(1, Ordering::Relaxed);
+            let head = format!("POST /payments?{key} HTTP/1.1\r\nHost: a\r\nIdempotency-Key: {key}\r\n");
+            stream.write_all(format!("{head}Content-Length: 0\r\n\r\n").as_bytes()).await.ok()?;
+            // Both answers are small, and come in one piece.
+            let length = stream.read(&mut bytes).await.ok()?;
+            let answer = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            if answer.starts_with("HTTP/1.1 201") {
+                self.done.fetch_add(1, Ordering::Relaxed);
+                let refused = self.refused.load(Ordering::Relaxed).min(1);
+                self.done_after_a_refusal.fetch_add(refused, Ordering::Relaxed);
+            } else if answer.starts_with("HTTP/1.1 503") && answer.contains("overloaded") {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Some(())
+    }
+}
+
+#[test]
+fn a_gateway_asked_for_more_than_it_can_do_refuses_some_and_serves_the_others_once() {
+    let _alone = PROCESSOR.lock();
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).server("threads = 1").start();
+    let (told, address) = (Arc::<Told>::default(), gateway.listen_addr());
+    let callers = thread::spawn({
+        let told = Arc::clone(&told);
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut callers = JoinSet::new();
+                for _ in 0..EAGER {
+                    let told = Arc::clone(&told);
+                    callers.spawn(async move { told.ask_eagerly(address).await });
+                }
+                while callers.join_next().await.is_some() {}
+            });
+        }
+    });
+    until("some are refused and others served", || {
+        assert_eq!(gateway.readiness().status, 200);
+        told.done_after_a_refusal.load(Ordering::Relaxed) > 100
+    });
+    told.is_over.store(true, Ordering::Relaxed);
+    callers.join().unwrap();
+    until("all are served again", || gateway.log().contains("a worker keeps up again"));
+    assert_eq!(gateway.ask(&post("/payments").key("k")).word().as_deref(), Some("executed"));
+    let targets = upstream.targets();
+    assert_eq!(targets.iter().collect::<HashSet<_>>().len(), targets.len(), "each was executed once");
 }
