@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use onceway::ledger::operations::{NotChanged, Resolution, State};
+use onceway::ledger::operations::{NotChanged, Resolution, State, Wanted};
 use onceway::ledger::{
     BACKGROUND_COMMIT_MAX, Cached, Known, Ledger, Opened, Question, Settlement, Unavailable, Unprocessed,
     Waited,
@@ -433,6 +433,8 @@ async fn an_extension_of_what_no_longer_stands_puts_nothing_there() {
     held.extend().await.unwrap();
     assert_eq!(store.inner.fetch(&pay().key).await.unwrap(), Seen::Nothing);
     assert_eq!(held.complete(answer("paid")).await, Settlement::Stored, "the store forgot it");
+    // Further on than any write of this attempt that may still be on its way.
+    assert!(record(&store).await.version.revision > 8);
 }
 
 #[tokio::test(start_paused = true)]
@@ -506,4 +508,17 @@ async fn one_process_knows_the_same_over_every_handle_to_its_store() {
     assert_eq!(same.claims_in_flight(), 1);
     held.complete(answer("paid")).await;
     assert!(matches!(same.recall(&pay()), Some(Known::Replay(..))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_list_goes_on_from_page_to_page_while_it_finds_nothing() {
+    let store = Unreliable::new();
+    let ledger = process(&store).await;
+    for number in 1..=3 {
+        let question = Question { key: StorageKey::from_bytes([number; 32]), ..pay() };
+        claim(&ledger, &question).await.complete(answer("paid")).await;
+    }
+    let wanted = Wanted { state: Some("unknown"), route: None };
+    let found = ledger.list(&wanted, None, 1).await.unwrap();
+    assert_eq!((found.operations.len(), found.looked_through, found.next), (0, 3, None));
 }

@@ -36,10 +36,16 @@ impl Stage {
         let (mut rest, mut count) = (back.as_slice(), 0);
         while !rest.is_empty() {
             let is_head = heads.get(count).is_some_and(|method| method == "HEAD");
-            let (answer, used) =
-                place::answer(rest, is_head).unwrap_or_else(|why| panic!("{why}: {}", shown(bytes, &back)));
+            let read = |is_head| {
+                place::answer(rest, is_head).unwrap_or_else(|why| panic!("{why}: {}", shown(bytes, &back)))
+            };
+            let (mut answer, mut used) = read(is_head);
+            // Whoever said HEAD expects no body, however malformed the rest of the line is.
+            if !answer.is_whole && count >= heads.len() && holds_head(bytes) {
+                (answer, used) = read(true);
+            }
             assert!(answer.is_whole, "cut short: {}", shown(bytes, &back));
-            if !is_head && answer.status >= 400 {
+            if !is_head && !answer.message.body.is_empty() && answer.status >= 400 {
                 expect_problem(&answer, bytes);
             }
             rest = &rest[used..];
@@ -67,6 +73,10 @@ fn expect_problem(answer: &Answer, said: &[u8]) {
     assert!(text("instance").starts_with("urn:uuid:") && !text("request_id").is_empty(), "{told}");
     assert!(!text("title").is_empty() && text("detail").ends_with('.'), "{told}");
     assert!(!body.iter().any(u8::is_ascii_control), "{told}");
+}
+
+fn holds_head(bytes: &[u8]) -> bool {
+    bytes.windows(5).any(|window| window == b"HEAD ")
 }
 
 /// The methods of the requests in `bytes`, as far as they are well-formed.
