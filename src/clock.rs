@@ -31,6 +31,12 @@ pub fn monotonic() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// How long this thread has had a processor, in all.
+pub fn processor_time() -> Duration {
+    let spent = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(spent).unwrap_or_default()
+}
+
 /// Wall time where it is simulated.
 #[cfg(test)]
 pub(crate) mod simulated {
@@ -41,10 +47,4 @@ pub(crate) mod simulated {
         /// What this thread takes for the wall time, if not the system's.
         pub(crate) static WALL: Cell<Option<SystemTime>> = const { Cell::new(None) };
     }
-}
-
-/// How long this thread has had a processor, in all.
-pub fn processor_time() -> Duration {
-    let spent = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(spent).unwrap_or_default()
 }
