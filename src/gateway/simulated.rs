@@ -67,7 +67,7 @@ impl Simulated {
         Self { ledger, config, settings, shared, stop, chores, served }
     }
 
-    /// The session by which the store knows it.
+    /// Where the record of a caller's key stands in the store.
     pub(crate) fn storage_key(&self, route: &str, authorization: &str, key: &str) -> StorageKey {
         let scope = [("header:authorization".to_owned(), vec![authorization.to_owned()])];
         let known =

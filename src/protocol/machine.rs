@@ -2,7 +2,7 @@
 //!
 //! [`judge`] says what a request may do, given what the store answered; [`settle`] says what the record
 //! becomes when the outcome of the forward is known; [`resolve`] and [`forget`] say what an operator may do to it. All
-//! are total and pure. Must not know stores, HTTP or clocks. Read `record.rs` before, `../ledger/mod.rs` after; `histories.rs` holds the proof by
+//! are total and pure. Must not know stores, HTTP or clocks. Read `record.rs` before, `../ledger/mod.rs` after; `histories/` holds the proof by
 //! enumeration.
 
 use std::time::Duration;

@@ -5,7 +5,7 @@
 //! [`machine::settle`], what the record becomes when an outcome is known. Must not know: HTTP
 //! libraries, stores, runtimes, clocks, sources of randomness; time and tokens are arguments.
 //!
-//! Read `key.rs`, `scope.rs`, `fingerprint.rs`, then `record.rs` and `machine.rs`; `histories.rs`
+//! Read `key.rs`, `scope.rs`, `fingerprint.rs`, then `record.rs` and `machine.rs`; `histories/`
 //! enumerates every small history and shows that none forwards twice.
 
 pub mod fingerprint;
