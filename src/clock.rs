@@ -2,9 +2,7 @@
 //!
 //! Must not know why anybody asks.
 
-use std::time::{Duration, Instant, SystemTime};
-
-use rustix::time::{ClockId, clock_gettime};
+use std::time::{Instant, SystemTime};
 
 use crate::protocol::record::UnixMillis;
 
@@ -29,12 +27,6 @@ pub fn unix_millis() -> UnixMillis {
 /// It is the time of tokio's timers, which a test may hold still; outside of tests that is the system's.
 pub fn monotonic() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-/// How long this thread has had a processor, in all.
-pub fn processor_time() -> Duration {
-    let spent = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(spent).unwrap_or_default()
 }
 
 /// Wall time where it is simulated.

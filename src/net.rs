@@ -39,6 +39,11 @@ impl Listener {
         self.0.accept().await
     }
 
+    /// From now on no more than `max` may wait to be accepted; those that do already, go on waiting.
+    pub fn limit_line(&self, max: i32) {
+        limit_line_of(&self.0, max);
+    }
+
     /// Answers, each time it is called, the next connection that has come already and that nobody has accepted.
     ///
     /// Errors of a call: [`io::ErrorKind::WouldBlock`] where there is no other.
@@ -63,6 +68,13 @@ pub(crate) fn has_unread(stream: &Stream) -> Option<bool> {
 #[cfg(not(test))]
 pub(crate) fn reset_on_drop(stream: &Stream) -> io::Result<()> {
     reset_on_drop_of(stream)
+}
+
+/// For a socket that listens, `listen` sets how many may wait and nothing else.
+fn limit_line_of(listener: &TcpListener, max: i32) {
+    if let Err(error) = socket2::SockRef::from(listener).listen(max) {
+        tracing::debug!(%error, max, "how many may wait to be accepted stays as it is");
+    }
 }
 
 fn waiting_at(listener: TcpListener) -> io::Result<impl FnMut() -> io::Result<(TcpStream, SocketAddr)>> {

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +27,10 @@ use super::{Failure, SETTLE, say};
 const FIRST_RATE: f64 = 100.0;
 const STEP: f64 = 1.25;
 const STEP_LASTS: Duration = Duration::from_secs(2);
+
+/// So many others share the gateway's processor where it is to be the bottleneck: on two processors it would be the callers
+/// otherwise.
+const RIVALS: usize = 3;
 
 /// Below this share of answers in time a rate is more than can be done.
 const BORNE: f64 = 0.9;
@@ -57,10 +61,21 @@ const SCENARIOS: [Scenario; 6] = [
     Scenario { service: (1024, 0), store: "redis", keeps: false },
 ];
 
-/// The gateway, one worker of it, on a processor of its own where there are several.
+/// The gateway, one worker of it, on a processor that callers and service do not use where there are several.
 struct Subject {
     server: Server,
     admin: SocketAddr,
+}
+
+/// A process that does nothing but take time.
+struct Rival(Child);
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        // It has no other end.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 /// What `/livez` and `/readyz` said.
@@ -101,7 +116,9 @@ async fn play(scenario: &Scenario, measured: Duration) -> Result<String, Failure
     let service = Service::start(scenario.service.0, Duration::from_millis(scenario.service.1))?;
     let redis = if scenario.store == "redis" { Some(Server::redis(dir.path())?) } else { None };
     let store = redis.as_ref().map_or("file:data".to_owned(), |redis| format!("redis://{}/0", redis.address));
+    let rivals = if scenario.service.1 == 0 { RIVALS } else { 0 };
     let gateway = Subject::start(dir.path(), &store, service.address)?;
+    let rivals = (0..rivals).map(|_| Rival::start()).collect::<io::Result<Vec<_>>>()?;
     let callers = Callers::of(gateway.server.address, scenario.keeps);
     let told = std::env::args().skip_while(|argument| argument != "--capacity").nth(1);
     let (capacity, before) = match told {
@@ -120,6 +137,7 @@ async fn play(scenario: &Scenario, measured: Duration) -> Result<String, Failure
     let health = health.await??;
     // The peak, once more: what else the machine does has changed.
     let again = callers.come(capacity, SETTLE, measured).await?;
+    drop(rivals);
     let unanswered = callers.ask_again(&overload.in_doubt).await;
     let peak = before.per_second.max(again.per_second);
     let (keys, twice) = service.executions();
@@ -140,7 +158,11 @@ async fn play(scenario: &Scenario, measured: Duration) -> Result<String, Failure
 async fn capacity(callers: &Arc<Callers>) -> Result<(f64, Seen), Failure> {
     let (mut rate, mut best) = (FIRST_RATE, None);
     loop {
-        let seen = callers.come(rate, STEP_LASTS / 2, STEP_LASTS).await?;
+        let mut seen = callers.come(rate, STEP_LASTS / 2, STEP_LASTS).await?;
+        if seen.per_second < BORNE * rate {
+            // Once may be the machine's doing.
+            seen = callers.come(rate, STEP_LASTS / 2, STEP_LASTS).await?;
+        }
         match (seen.per_second >= BORNE * rate, best) {
             (false, Some(best)) => return Ok(best),
             (false, None) if rate < 1.0 => return Err("not one request a second is borne".into()),
@@ -210,6 +232,13 @@ impl Subject {
             Ok(command)
         })?;
         Ok(Self { server, admin })
+    }
+}
+
+impl Rival {
+    fn start() -> io::Result<Self> {
+        let child = Command::new("taskset").args(["-c", "0", "sh", "-c", "while :; do :; done"]).spawn()?;
+        Ok(Self(child))
     }
 }
 

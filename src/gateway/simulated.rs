@@ -59,7 +59,7 @@ impl Simulated {
             async move {
                 let clients = upstreams.connect().unwrap();
                 let entrance = Entrance::to(Proxy::new(shared, settings, ledger, clients));
-                server::serve(listener, entrance, reception, &stop).await.unwrap();
+                server::serve(listener, entrance, reception, stop).await.unwrap();
                 ended.send(()).ok();
             }
         };

@@ -17,6 +17,10 @@ use crate::proxy::{Entrance, Proxy, Settings};
 use crate::server;
 use crate::upstream::{BadAddress, Upstream};
 
+/// One turn of so many is for a task that another thread has woken: the embedded store's writer wakes each request twice.
+/// By tokio's default of 31 they wait for seconds while the worker is busy.
+const FOR_OTHERS_EVERY: u32 = 2;
+
 /// A worker at work.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -60,8 +64,11 @@ pub(super) fn spawn(
     upstreams: &Upstreams,
 ) -> Result<Worker, GatewayError> {
     let listener = listener.try_clone().map_err(GatewayError::Worker)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::Worker)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .global_queue_interval(FOR_OTHERS_EVERY)
+        .build()
+        .map_err(GatewayError::Worker)?;
     let (config, shared) = (Arc::clone(&running.config), Arc::clone(&running.shared));
     let settings = Arc::clone(&running.settings);
     let (ledger, stop) = (running.ledger.clone(), running.stop.clone());
@@ -75,11 +82,12 @@ pub(super) fn spawn(
         let store = backing.handle().map_err(io::Error::other)?;
         let clients = upstreams.connect().map_err(io::Error::other)?;
         let proxy = Proxy::new(shared, settings, ledger.over(store), clients);
-        let mut beside = JoinSet::new();
-        beside.spawn(proxy.turns().watch());
         let entrance = Entrance::to(proxy);
+        let mut serving = JoinSet::new();
+        // A task among the others, so that its turn comes after theirs.
+        serving.spawn(server::serve(listener, entrance.clone(), reception, stop));
         tokio::select! {
-            served = server::serve(listener, entrance.clone(), reception, &stop) => served,
+            Some(served) = serving.join_next() => served.map_err(io::Error::other)?,
             () = follow(arriving, &entrance, config) => Ok(()),
             () = counted.count() => Ok(()),
         }

@@ -6,7 +6,7 @@
 mod late;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -23,9 +23,6 @@ use crate::store::{StoreError, Swapped};
 use crate::telemetry::metrics::{Call, Metrics};
 
 pub(super) use late::LateOne;
-
-/// For how long a settlement that the store would not take is tried again in the background.
-pub const BACKGROUND_COMMIT_MAX: Duration = Duration::from_mins(10);
 
 /// The pauses between tries grow to this.
 const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -208,16 +205,18 @@ impl OneClaim {
         }
     }
 
-    /// Answers how it ended, and as of when.
+    /// Answers how it ended, and as of when. Given up when the claim ends in the store: before, whoever reads it
+    /// elsewhere would be told "in flight" for as long as this process lives.
     async fn commit_until_taken(
         &self,
         transition: &Transition,
         first_error: StoreError,
     ) -> (Settlement, AsOf) {
-        let give_up_at = clock::monotonic() + BACKGROUND_COMMIT_MAX.max(self.terms.commit_timeout);
-        let (mut pause, mut error) = (COMMIT_PAUSE_MIN, first_error);
+        let give_up_at = self.ends_at();
+        let (mut pause, mut error, mut tries) = (COMMIT_PAUSE_MIN, first_error, 1_u64);
         loop {
-            self.warn_not_taken(&error);
+            self.warn_not_taken(&error, tries);
+            tries += 1;
             let as_of = self.ledger.shared.answers.as_of();
             if clock::monotonic() >= give_up_at {
                 return (Settlement::Unstored, as_of);
@@ -231,9 +230,17 @@ impl OneClaim {
         }
     }
 
-    fn warn_not_taken(&self, error: &StoreError) {
-        let error: &dyn std::error::Error = error;
-        tracing::warn!(operation_ref = %self.key, error, "the store did not take the outcome");
+    /// Says so less and less often: it may go on for days.
+    fn warn_not_taken(&self, error: &StoreError, tries: u64) {
+        if tries.is_power_of_two() {
+            let error: &dyn std::error::Error = error;
+            tracing::warn!(operation_ref = %self.key, error, tries, "the store did not take the outcome");
+        }
+    }
+
+    /// When the store, if it has the claim still, lets go of it.
+    fn ends_at(&self) -> Instant {
+        self.asked.at + self.terms.claim_keep_for
     }
 
     /// Writes the transition once. A write that was done before, though its answer was lost, counts.
@@ -308,7 +315,7 @@ impl OneClaim {
 
     /// What stands under the key, asked for as long as a settlement is tried.
     async fn fetch_until_told(&self) -> Option<Seen> {
-        let give_up_at = clock::monotonic() + BACKGROUND_COMMIT_MAX;
+        let give_up_at = self.ends_at();
         loop {
             match self.fetch().await {
                 Ok(seen) => return Some(seen),

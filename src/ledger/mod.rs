@@ -35,7 +35,7 @@ use crate::telemetry::metrics::{Call, CallOutcome, Metrics};
 
 use answers::Answers;
 use attempts::Attempts;
-pub use claim::{BACKGROUND_COMMIT_MAX, Settlement, Unprocessed};
+pub use claim::{Settlement, Unprocessed};
 pub use numbers::Cached;
 use sessions::Sessions;
 use sweep::Traces;

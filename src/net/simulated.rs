@@ -429,6 +429,13 @@ impl Listener {
         }
     }
 
+    /// From now on no more than `max` may wait; in a simulated network all may.
+    pub(crate) fn limit_line(&self, max: i32) {
+        if let Self::Tcp(listener) = self {
+            super::limit_line_of(listener, max);
+        }
+    }
+
     /// Answers, each time it is called, the next connection that nobody has accepted.
     pub(crate) fn into_waiting(self) -> io::Result<Waiting> {
         Ok(match self {

@@ -3,6 +3,7 @@
 //! Must not know how a claim is executed (`execute.rs`). Read `admit.rs` before.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
@@ -22,7 +23,7 @@ use super::word::Word;
 use super::{pass, trailers};
 use crate::clock;
 use crate::config::Route;
-use crate::ledger::{BACKGROUND_COMMIT_MAX, Claim, Opened, Question, Terms, Unavailable, Waited};
+use crate::ledger::{Claim, Opened, Question, Terms, Unavailable, Waited};
 use crate::protocol::key::IdempotencyKey;
 use crate::protocol::machine::Asked;
 use crate::protocol::policy::{InFlightMode, Mode, OnStoreError, Policy};
@@ -31,6 +32,10 @@ use crate::telemetry::access::AccessLine;
 use crate::telemetry::course::{Course, Errand, Spent};
 use crate::telemetry::metrics::Limit;
 use crate::upstream::{Buffered, RequestBody, Timeouts, Upstream};
+
+/// A store may be away for so long while an answer waits to be kept, however short a route's retention: until then the
+/// claim holds its key.
+const STORE_OUTAGE_MAX: Duration = Duration::from_mins(10);
 
 /// What became of one question to the ledger, and where the time went.
 type Timed = (Asking, Spent);
@@ -379,7 +384,7 @@ fn terms(policy: &Policy, timeouts: Timeouts) -> Terms {
     Terms {
         retention: policy.retention(),
         claim_keep_for: policy.claim_keep_for(
-            timeouts.connect.saturating_add(timeouts.response).saturating_add(BACKGROUND_COMMIT_MAX),
+            timeouts.connect.saturating_add(timeouts.response).saturating_add(STORE_OUTAGE_MAX),
         ),
         commit_timeout: policy.commit_timeout,
     }

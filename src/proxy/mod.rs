@@ -37,7 +37,6 @@ mod stream;
 mod told;
 mod trailers;
 mod turned_away;
-mod turns;
 mod upgrade;
 mod wellformed;
 mod word;
@@ -70,7 +69,6 @@ use respond::About;
 pub use respond::Rejection;
 pub use route::{Routed, Router};
 pub use turned_away::TurnedAway;
-pub use turns::Turns;
 use wellformed::{check, is_beyond_guarding};
 pub use word::Word;
 
@@ -81,7 +79,6 @@ pub struct Proxy {
     settings: Arc<Settings>,
     ledger: Ledger,
     upstreams: Arc<[Upstream]>,
-    turns: Arc<Turns>,
 }
 
 /// Where a request has to go.
@@ -98,12 +95,7 @@ impl Proxy {
         ledger: Ledger,
         upstreams: Vec<Upstream>,
     ) -> Self {
-        Self { shared, settings, ledger, upstreams: upstreams.into(), turns: Arc::default() }
-    }
-
-    /// The worker's rounds, to be watched by one of its tasks.
-    pub fn turns(&self) -> Arc<Turns> {
-        Arc::clone(&self.turns)
+        Self { shared, settings, ledger, upstreams: upstreams.into() }
     }
 
     /// For a connection that has just been accepted.
@@ -162,10 +154,6 @@ impl Proxy {
                     self.shared.metrics.limits.hit(limit);
                 }
                 Err(self.what_is_wrong(request, doubt, caller, &mut line))
-            }
-            None if self.turns.has_no_time() && !self.is_draining() => {
-                self.shared.metrics.limits.hit(Limit::WorkerTime);
-                Err(Rejection::Overloaded)
             }
             None => self.take(request, caller, &mut line).await,
         };

@@ -8,6 +8,7 @@ mod connection;
 mod framing;
 mod http1;
 mod http2;
+mod intake;
 mod interposed;
 mod limits;
 mod patience;
@@ -29,13 +30,11 @@ use crate::proxy::{Entrance, TurnedAway};
 use crate::telemetry::metrics::Limit;
 
 use connection::Surroundings;
+use intake::{Intake, LINE};
 use limits::Spare;
 pub use limits::{Alarm, Limits, Place, raise_descriptors};
 pub use reception::Reception;
 pub use tls::{Acceptor, BadTls, name_in_pem};
-
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
 
 /// How long accepting pauses when it fails for a reason that may last.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -47,7 +46,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     // Lets a restarted gateway bind while old connections linger; two live ones still exclude each other.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(LINE)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
@@ -61,25 +60,27 @@ pub struct Stop {
     pub connections: CancellationToken,
 }
 
-/// Serves one worker's share of the connections until it is told to stop and all are closed.
+/// Serves one worker's share of the connections until it is told to stop and all are closed. To be a task among those
+/// that it spawns, so that its turn comes after theirs.
 ///
 /// Cancel safety: dropping the future cuts the worker's connections.
 pub async fn serve(
     listener: Listener,
     entrance: Entrance,
     reception: Arc<Reception>,
-    stop: &Stop,
+    stop: Stop,
 ) -> io::Result<()> {
     let connections = TaskTracker::new();
     // Whoever waits for those that have come waits for all that may still come, too.
     let accepting = entrance.now().newcomer();
+    let mut intake = Intake::new(Arc::clone(&reception));
     let around = Surroundings { entrance, reception, stop: stop.clone() };
     let mut spare = Spare::new();
     loop {
         tokio::select! {
             biased; // In one order, so that a simulation plays the same twice.
             () = stop.accepting.cancelled() => break,
-            accepted = listener.accept() => match accepted {
+            accepted = intake.next(&listener) => match accepted {
                 Ok((stream, peer)) => take_in(stream, peer, &around, &connections),
                 Err(error) => {
                     if let Some(unlogged) = around.reception.alarms.not_accepted.rings() {
@@ -106,7 +107,7 @@ pub async fn serve(
 /// the listener they would be reset, though their clients may have asked already.
 fn take_in_who_waits(listener: Listener, around: &Surroundings, connections: &TaskTracker) {
     let Ok(mut waiting) = listener.into_waiting() else { return };
-    for _ in 0..BACKLOG {
+    for _ in 0..LINE {
         match waiting() {
             Ok((stream, peer)) => take_in(stream, peer, around, connections),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+use super::intake::Line;
 use super::limits::{Alarm, Limits};
 use super::tls::{Acceptor, BadTls};
 use crate::config::Server;
@@ -17,6 +18,7 @@ use crate::telemetry::metrics::{Metrics, Observed};
 pub struct Reception {
     tls: ArcSwapOption<Acceptor>,
     pub(super) limits: Arc<Limits>,
+    pub(super) line: Line,
     pub(super) alarms: Alarms,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -24,6 +26,7 @@ pub struct Reception {
 /// One alarm for each kind of event that an attacker could fill the log with.
 #[derive(Debug, Default)]
 pub(super) struct Alarms {
+    pub(super) too_many_come: Alarm,
     pub(super) all_taken: Alarm,
     pub(super) peer_has_all: Alarm,
     pub(super) not_accepted: Alarm,
@@ -40,8 +43,13 @@ impl Reception {
     ///
     /// Errors: the certificates cannot be used.
     pub fn of(settings: &Server, metrics: Arc<Metrics>) -> Result<Self, BadTls> {
-        let reception =
-            Self { tls: ArcSwapOption::empty(), limits: Arc::default(), alarms: Alarms::default(), metrics };
+        let reception = Self {
+            tls: ArcSwapOption::empty(),
+            limits: Arc::default(),
+            line: Line::default(),
+            alarms: Alarms::default(),
+            metrics,
+        };
         reception.show(Acceptor::of(settings)?);
         Ok(reception)
     }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use onceway::ledger::operations::{NotChanged, Resolution, State, Wanted};
 use onceway::ledger::{
-    BACKGROUND_COMMIT_MAX, Cached, Known, Ledger, Opened, Question, Settlement, Unavailable, Unprocessed,
-    Waited,
+    Cached, Known, Ledger, Opened, Question, Settlement, Unavailable, Unprocessed, Waited,
 };
 use onceway::protocol::outline::Outline;
 use onceway::protocol::policy::OnUnknown;
@@ -198,7 +197,7 @@ async fn a_wait_for_two_keys_is_over_when_neither_is_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_settlement_is_given_up_after_its_time_and_not_before() {
+async fn a_settlement_is_tried_for_as_long_as_its_claim_may_stand() {
     let store = Unreliable::new();
     let ledger = process(&store).await;
     let held = claim(&ledger, &pay()).await;
@@ -207,16 +206,16 @@ async fn a_settlement_is_given_up_after_its_time_and_not_before() {
     assert_eq!(held.complete(answer("paid")).await, Settlement::Unstored);
     assert_eq!(began.elapsed().as_secs(), pay().terms.commit_timeout.as_secs());
     ledger.commits_done().await;
-    let tried = began.elapsed();
-    assert!(tried >= BACKGROUND_COMMIT_MAX && tried < BACKGROUND_COMMIT_MAX + 5 * SECOND, "{tried:?}");
+    let (tried, stands) = (began.elapsed(), pay().terms.claim_keep_for);
+    assert!(tried > stands - SECOND && tried < stands + 5 * SECOND, "{tried:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_answer_is_tried_until_the_store_is_back_and_given_up_after_its_time() {
+async fn a_late_answer_is_tried_until_the_store_is_back_or_its_claim_ends() {
     let store = Unreliable::new();
     let ledger = process(&store).await;
     for (outage, settlement) in
-        [(60 * SECOND, Settlement::Stored), (2 * BACKGROUND_COMMIT_MAX, Settlement::Unstored)]
+        [(3_600 * SECOND, Settlement::Stored), (2 * pay().terms.claim_keep_for, Settlement::Unstored)]
     {
         let (_, late) = claim(&ledger, &pay()).await.unknown(UnknownReason::ResponseTimeout).await;
         store.go(true);
