@@ -118,3 +118,130 @@ impl Intake {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::config::Server;
+
+    /// A listener, one worker's intake from it, and whoever has connected.
+    struct Door {
+        listener: Listener,
+        address: SocketAddr,
+        intake: Intake,
+        callers: Vec<TcpStream>,
+    }
+
+    impl Door {
+        fn open() -> Self {
+            let listener = super::super::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+            let address = listener.local_addr().unwrap();
+            let reception = Reception::of(&Server::default(), Arc::default()).unwrap();
+            let intake = Intake::new(Arc::new(reception));
+            Self { listener: Listener::from_std(listener).unwrap(), address, intake, callers: Vec::new() }
+        }
+
+        fn come(&mut self, callers: usize) {
+            let connect = || TcpStream::connect(self.address).unwrap();
+            self.callers.extend(std::iter::repeat_with(connect).take(callers));
+        }
+
+        async fn take_in(&mut self, callers: usize) {
+            for _ in 0..callers {
+                self.intake.next(&self.listener).await.unwrap();
+            }
+        }
+
+        /// Takes in so many, while a round of all takes so long.
+        async fn take_in_in_rounds_of(&mut self, round: Duration, callers: usize) {
+            for _ in 0..callers {
+                let mut next = Box::pin(self.intake.next(&self.listener));
+                while now(&mut next).await.is_none() {
+                    tokio::time::advance(round).await;
+                }
+            }
+        }
+
+        async fn find_nobody(&mut self) {
+            let mut next = Box::pin(self.intake.next(&self.listener));
+            // It may give all a turn before.
+            for _ in 0..2 {
+                assert!(now(&mut next).await.is_none());
+            }
+        }
+
+        fn is_short(&self) -> bool {
+            self.intake.reception.line.is_short.load(Ordering::Relaxed)
+        }
+
+        fn is_full(&self) -> bool {
+            TcpStream::connect_timeout(&self.address, Duration::from_millis(200)).is_err()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everybody_has_a_turn_after_so_many_were_taken_in() {
+        let mut door = Door::open();
+        door.come(3 * AT_ONCE);
+        let turns = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&turns);
+        tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Ordering::Relaxed);
+                yield_now().await;
+            }
+        });
+        yield_now().await;
+        let mut seen = Vec::new();
+        for taken in [AT_ONCE, 1, AT_ONCE] {
+            let before = turns.load(Ordering::Relaxed);
+            door.take_in(taken).await;
+            seen.push(turns.load(Ordering::Relaxed) > before);
+        }
+        assert_eq!(seen, [false, true, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_long_round_one_is_taken_in() {
+        for (round, taken) in [(LONG / 2, AT_ONCE), (LONG, 1)] {
+            let mut door = Door::open();
+            door.come(AT_ONCE + 1);
+            door.take_in_in_rounds_of(round, AT_ONCE + 1).await;
+            assert_eq!(door.intake.left, taken - 1, "{round:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_does_not_empty_is_kept_short_until_it_does() {
+        let mut door = Door::open();
+        door.come(2 * AT_ONCE);
+        door.take_in_in_rounds_of(PERSISTS, AT_ONCE + 1).await;
+        assert!(door.is_short());
+        let limit = usize::try_from(LINE_OF_TOO_MANY).unwrap();
+        door.come(limit + 1 - (AT_ONCE - 1));
+        assert!(door.is_full());
+        door.take_in(limit + 1).await;
+        door.find_nobody().await;
+        assert!(!door.is_short() && !door.is_full());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_empties_now_and_then_is_as_long_as_ever() {
+        let mut door = Door::open();
+        for _ in 0..4 {
+            door.come(AT_ONCE + 1);
+            door.take_in_in_rounds_of(PERSISTS / 2, AT_ONCE + 1).await;
+            door.find_nobody().await;
+        }
+        assert!(!door.is_short());
+    }
+
+    /// What a future has to say now.
+    async fn now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        tokio::select! { biased; output = future => Some(output), () = ready(()) => None }
+    }
+}
