@@ -38,7 +38,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("migration", &["protocol", "clock", "store"]),
     ("upstream", &["config", "net", "telemetry"]),
     ("proxy", &["protocol", "clock", "config", "ledger", "upstream", "telemetry"]),
-    ("server", &["config", "net", "telemetry", "proxy"]),
+    ("server", &["clock", "config", "net", "telemetry", "proxy"]),
     ("admin", &["protocol", "clock", "config", "store", "ledger", "telemetry", "server"]),
     (
         "gateway",

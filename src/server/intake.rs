@@ -189,7 +189,8 @@ mod tests {
         door.come(3 * AT_ONCE);
         let turns = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counted = Arc::clone(&turns);
-        tokio::spawn(async move {
+        let mut others = tokio::task::JoinSet::new();
+        others.spawn(async move {
             loop {
                 counted.fetch_add(1, Ordering::Relaxed);
                 yield_now().await;

@@ -17,7 +17,7 @@ pub enum Limit {
     OpenFiles,
     /// `server.in_flight_max`.
     RequestsInFlight,
-    /// The processor time of a worker: it has had more to do than it can for a while.
+    /// The time of a worker: the line of connections that wait to be taken in does not empty. Once for each round.
     WorkerTime,
     /// `server.buffered_bytes_max`.
     BufferedBytes,
