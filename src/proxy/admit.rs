@@ -2,6 +2,8 @@
 //!
 //! Pure over fields and bytes. Must not know stores or upstreams. Read `route.rs` before, `guard.rs` after.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use http::header::{self, HeaderName};
 use http::request::Parts;
@@ -264,11 +266,19 @@ pub(super) fn fingerprint(
             method: parts.method.as_str(),
             path: parts.uri.path().as_bytes(),
             query: parts.uri.query().map(str::as_bytes),
-            content_type: parts.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes),
+            content_type: content_type(&parts.headers).as_deref(),
             headers: &chosen,
             body: covered_body,
         },
     )
+}
+
+/// RFC 9110 §5.3: lines of one name are one list. Servers differ in which of several they go by.
+fn content_type(fields: &HeaderMap) -> Option<Cow<'_, [u8]>> {
+    let mut lines = fields.get_all(header::CONTENT_TYPE).iter().map(http::HeaderValue::as_bytes);
+    let first = lines.next()?;
+    let join = |all: Cow<'_, [u8]>, line: &[u8]| Cow::Owned([&all, &b", "[..], line].concat());
+    Some(lines.fold(Cow::Borrowed(first), join))
 }
 
 fn key_in_header(
@@ -425,6 +435,15 @@ mod tests {
         *request.headers_mut() = fields.clone();
         let body = WholeBody { data: bytes::Bytes::from_static(b"{}"), trailers: None, _room: None };
         fingerprint(&HashKey::new(None), &Policy::default(), &request.into_parts().0, &body)
+    }
+
+    #[test]
+    fn every_line_of_content_type_is_in_the_fingerprint() {
+        let one = fields(&[("content-type", "application/json")]);
+        let two = |second| fields(&[("content-type", "application/json"), ("content-type", second)]);
+        let fingerprints =
+            [fingerprint_of(&one), fingerprint_of(&two("text/plain")), fingerprint_of(&two("text/xml"))];
+        assert!(fingerprints[0] != fingerprints[1] && fingerprints[1] != fingerprints[2]);
     }
 
     proptest! {
