@@ -1,8 +1,10 @@
 //! Guarded requests at twice the capacity of whatever is the bottleneck: a service, or the gateway itself.
 //!
-//! First the capacity is looked for: the rate rises until callers go unanswered. Then twice as many come. What is
-//! printed: how much of the peak is left, how long the answers took, how often a key was executed twice, whether the
-//! gateway told how it was meanwhile, and how long it took to be as before when the load had ended.
+//! Where the gateway is to be it, others that do nothing but count share its processor, so that the callers, the service and
+//! Redis have time to spare on theirs. First the capacity is looked for: the rate rises until callers go unanswered. Then
+//! twice as many come. What is printed: how much of the peak is left, how long the answers took, how often a key was
+//! executed twice, whether the gateway told how it was meanwhile, and how long it took to be as before when the load had
+//! ended.
 
 use std::fmt::Write as _;
 use std::fs;
