@@ -6,7 +6,7 @@
 //! taken: its caller is nearly served.
 //!
 //! A full batch proves nothing: many callers may have come at once, and a batch takes as long as the disk needs. What
-//! proves it is a queue that is never empty when a batch was taken from it. Source: as `../../proxy/turns.rs`. Must not
+//! proves it is a queue that is never empty when a batch was taken from it. Source: as `../../server/intake.rs`. Must not
 //! know what is written.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,9 @@ const PERSISTS: Duration = Duration::from_millis(500);
 /// what was taken from it last had waited so long.
 const WAITED: Duration = Duration::from_millis(150);
 
+/// What was proved holds for so long: a queue that empties because claims were refused fills again at once.
+const HOLDS: Duration = Duration::from_secs(2);
+
 /// What the writer tells those who come.
 #[derive(Debug, Default)]
 pub(super) struct Crowd(AtomicBool);
@@ -27,6 +30,8 @@ pub(super) struct Crowd(AtomicBool);
 pub(super) struct Backlog {
     /// Since when something was left each time.
     since: Option<Instant>,
+    /// When it was too much for the last time.
+    proved: Option<Instant>,
 }
 
 /// The writer has more to do than the disk takes; nothing of this was written.
@@ -57,9 +62,14 @@ impl Backlog {
             self.since = None;
             return false;
         }
-        let since = *self.since.get_or_insert(now);
-        let has_waited = |came: Instant| now.saturating_duration_since(came) >= WAITED;
-        now.saturating_duration_since(since) >= PERSISTS && oldest.is_some_and(has_waited)
+        let lasts = |since: Instant| now.saturating_duration_since(since);
+        let persists = lasts(*self.since.get_or_insert(now)) >= PERSISTS;
+        let holds = self.proved.is_some_and(|proved| lasts(proved) < HOLDS);
+        let is_too_much = (persists || holds) && oldest.is_some_and(|came| lasts(came) >= WAITED);
+        if is_too_much {
+            self.proved = Some(now);
+        }
+        is_too_much
     }
 }
 
@@ -82,6 +92,15 @@ mod tests {
     fn a_queue_that_is_never_empty_and_slow_is_too_much() {
         let seen = looked_at(&[(0, 200, true), (300, 200, true), (600, 200, true), (700, 100, true)]);
         assert_eq!(seen, [false, false, true, false]);
+    }
+
+    #[test]
+    fn once_it_was_too_much_a_wait_is_proof_enough_for_a_while() {
+        let proof = [(0, 200, true), (300, 200, true), (600, 200, true), (700, 0, false)];
+        let soon = [&proof[..], &[(800, 100, true), (900, 200, true)]].concat();
+        assert_eq!(looked_at(&soon)[2..], [true, false, false, true]);
+        let late = [&proof[..], &[(3_000, 200, true)]].concat();
+        assert_eq!(looked_at(&late)[2..], [true, false, false]);
     }
 
     #[test]
