@@ -93,8 +93,8 @@ pub(super) async fn run(measured: Duration) -> Result<(), Failure> {
     give_first_processor_to_the_gateway();
     say(
         io::stdout(),
-        "\nbottleneck | store | connections | peak, per second | at 2× | of the peak | refused | left | p50 | p99 \
-         | keys | twice | wrong | never answered | health asked, wrong, slowest | recovered in\n",
+        "\nbottleneck | store | connections | peak before and after, per second | at 2× | of the peak | refused \
+         | left | p50 | p99 | keys | twice | wrong | never answered | health asked, wrong, slowest | recovered in\n",
     )?;
     let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
     for scenario in &SCENARIOS {
@@ -144,7 +144,8 @@ async fn play(scenario: &Scenario, measured: Duration) -> Result<String, Failure
     let peak = before.per_second.max(again.per_second);
     let (keys, twice) = service.executions();
     let mut row = scenario.name();
-    write!(row, " | {peak:.0} | {:.0} | {:.0} %", overload.per_second, 100.0 * overload.per_second / peak)?;
+    write!(row, " | {:.0}, {:.0}", before.per_second, again.per_second)?;
+    write!(row, " | {:.0} | {:.0} %", overload.per_second, 100.0 * overload.per_second / peak)?;
     write!(row, " | {} | {}", overload.refused, overload.left)?;
     write!(row, " | {:.0} ms | {:.0} ms", overload.millis(50), overload.millis(99))?;
     write!(row, " | {keys} | {twice} | {} | {unanswered}", overload.wrong + again.wrong)?;

@@ -9,7 +9,12 @@ pub(crate) mod redis_cluster;
 pub(crate) mod redis_sentinels;
 pub(crate) mod redis_tunnel;
 
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use uuid::Uuid;
 
 /// After this, what servers were to settle among themselves does not come any more.
 pub(crate) const SETTLED_WITHIN: Duration = Duration::from_mins(1);
@@ -44,4 +49,20 @@ pub(crate) async fn awaited_async<T>(what: &str, mut look: impl FnMut() -> Optio
 #[expect(clippy::disallowed_methods, reason = "a test's own deadline")]
 fn now() -> Instant {
     Instant::now()
+}
+
+/// A port that nobody listens on, and that is given to nobody else among these tests: a server may be down for a while and
+/// come back to it. It lies below those that the system gives to whoever connects: one of them may be given to a client of
+/// a server that is down, even to one that calls it.
+fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let random = u16::try_from(Uuid::new_v4().as_u128() % u128::from(PORTS.end - PORTS.start)).unwrap();
+        let port = PORTS.start + random;
+        let is_free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if is_free && GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }

@@ -3,7 +3,6 @@
 //!
 //! Sets of servers are made of these: `redis_sentinels.rs`, `redis_cluster.rs`.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -14,9 +13,8 @@ use onceway::store::{Options, Store};
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisResult, Value};
 use tempfile::TempDir;
-use uuid::Uuid;
 
-use super::{LOOK_EVERY, SETTLED_WITHIN, awaited};
+use super::{LOOK_EVERY, SETTLED_WITHIN, awaited, free_port};
 
 /// The namespace of every store the fixture makes.
 pub(crate) const NAMESPACE: &str = "onceway";
@@ -275,17 +273,4 @@ pub(crate) async fn connected(url: &str, options: &Options) -> RedisStore {
     };
     tokio::time::timeout(SETTLED_WITHIN, connecting).await.expect("the store connects");
     store
-}
-
-/// A port that nobody listens on. It lies below those that the system gives to whoever connects: one of
-/// them may be given to a client of a server that is down for a while, even to one that calls it.
-pub(super) fn free_port() -> u16 {
-    const PORTS: std::ops::Range<u16> = 10_000..32_000;
-    loop {
-        let random = u16::try_from(Uuid::new_v4().as_u128() % u128::from(PORTS.end - PORTS.start)).unwrap();
-        let port = PORTS.start + random;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
 }

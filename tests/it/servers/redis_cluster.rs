@@ -4,9 +4,9 @@
 
 use redis::Value;
 
-use super::redis::{RedisServer, free_port};
+use super::redis::RedisServer;
 use super::redis_sentinels::forty_hex_digits;
-use super::{awaited, awaited_async};
+use super::{awaited, awaited_async, free_port};
 
 const SHARDS: usize = 3;
 

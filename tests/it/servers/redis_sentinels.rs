@@ -7,8 +7,8 @@
 use redis::Value;
 use uuid::Uuid;
 
-use super::redis::{RedisServer, free_port};
-use super::{awaited, awaited_async};
+use super::redis::RedisServer;
+use super::{awaited, awaited_async, free_port};
 
 /// The name by which the Sentinels know the set.
 pub(crate) const MASTER_NAME: &str = "payments";
