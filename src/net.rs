@@ -40,8 +40,8 @@ impl Listener {
     }
 
     /// From now on no more than `max` may wait to be accepted; those that do already, go on waiting.
-    pub fn limit_line(&self, max: i32) {
-        limit_line_of(&self.0, max);
+    pub fn limit_line(&self, max: i32) -> io::Result<()> {
+        limit_line_of(&self.0, max)
     }
 
     /// Answers, each time it is called, the next connection that has come already and that nobody has accepted.
@@ -71,10 +71,8 @@ pub(crate) fn reset_on_drop(stream: &Stream) -> io::Result<()> {
 }
 
 /// For a socket that listens, `listen` sets how many may wait and nothing else.
-fn limit_line_of(listener: &TcpListener, max: i32) {
-    if let Err(error) = socket2::SockRef::from(listener).listen(max) {
-        tracing::debug!(%error, max, "how many may wait to be accepted stays as it is");
-    }
+fn limit_line_of(listener: &TcpListener, max: i32) -> io::Result<()> {
+    socket2::SockRef::from(listener).listen(max)
 }
 
 fn waiting_at(listener: TcpListener) -> io::Result<impl FnMut() -> io::Result<(TcpStream, SocketAddr)>> {

@@ -100,7 +100,7 @@ impl Intake {
         if reception.line.is_short.swap(true, Ordering::Relaxed) {
             return;
         }
-        listener.limit_line(LINE_OF_TOO_MANY);
+        limit(listener, LINE_OF_TOO_MANY);
         if let Some(unlogged) = reception.alarms.too_many_come.rings() {
             tracing::warn!(
                 unlogged,
@@ -114,8 +114,14 @@ impl Intake {
         self.behind = None;
         let is_short = &self.reception.line.is_short;
         if is_short.load(Ordering::Relaxed) && is_short.swap(false, Ordering::Relaxed) {
-            listener.limit_line(LINE);
+            limit(listener, LINE);
         }
+    }
+}
+
+fn limit(listener: &Listener, max: i32) {
+    if let Err(error) = listener.limit_line(max) {
+        tracing::debug!(%error, max, "how many may wait to be taken in stays as it is");
     }
 }
 
