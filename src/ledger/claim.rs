@@ -205,14 +205,14 @@ impl OneClaim {
         }
     }
 
-    /// Answers how it ended, and as of when. Given up when the claim ends in the store: before, whoever reads it
-    /// elsewhere would be told "in flight" for as long as this process lives.
+    /// Answers how it ended, and as of when. Not given up before the claim has ended in the store: whoever reads it
+    /// elsewhere is told "in flight" for as long as this process lives.
     async fn commit_until_taken(
         &self,
         transition: &Transition,
         first_error: StoreError,
     ) -> (Settlement, AsOf) {
-        let give_up_at = self.ends_at();
+        let give_up_at = self.ends_by();
         let (mut pause, mut error, mut tries) = (COMMIT_PAUSE_MIN, first_error, 1_u64);
         loop {
             self.warn_not_taken(&error, tries);
@@ -238,9 +238,9 @@ impl OneClaim {
         }
     }
 
-    /// When the store, if it has the claim still, lets go of it.
-    fn ends_at(&self) -> Instant {
-        self.asked.at + self.terms.claim_keep_for
+    /// When the store has let go of the claim for certain: its last extension was before now.
+    fn ends_by(&self) -> Instant {
+        clock::monotonic() + self.terms.claim_keep_for
     }
 
     /// Writes the transition once. A write that was done before, though its answer was lost, counts.
@@ -315,7 +315,7 @@ impl OneClaim {
 
     /// What stands under the key, asked for as long as a settlement is tried.
     async fn fetch_until_told(&self) -> Option<Seen> {
-        let give_up_at = self.ends_at();
+        let give_up_at = self.ends_by();
         loop {
             match self.fetch().await {
                 Ok(seen) => return Some(seen),

@@ -9,7 +9,7 @@ use onceway::ledger::{
 };
 use onceway::protocol::outline::Outline;
 use onceway::protocol::policy::OnUnknown;
-use onceway::protocol::record::{Record, Seen, UnknownReason, Version};
+use onceway::protocol::record::{Phase, Record, Seen, UnknownReason, Version};
 use onceway::protocol::saved::SavedHead;
 use onceway::protocol::scope::StorageKey;
 use onceway::store::transfer::Transfer;
@@ -208,6 +208,23 @@ async fn a_settlement_is_tried_for_as_long_as_its_claim_may_stand() {
     ledger.commits_done().await;
     let (tried, stands) = (began.elapsed(), pay().terms.claim_keep_for);
     assert!(tried + SECOND > stands && tried < stands + 5 * SECOND, "{tried:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_outcome_of_a_claim_that_was_extended_is_tried_for_as_long_as_that_of_another() {
+    let store = Unreliable::new();
+    let ledger = process(&store).await;
+    let mut held = claim(&ledger, &pay()).await;
+    for _ in 0..2 {
+        sleep(pay().terms.claim_keep_for * 2 / 3).await;
+        held.extend().await.unwrap();
+    }
+    store.go(true);
+    assert_eq!(held.complete(answer("streamed")).await, Settlement::Unstored);
+    sleep(60 * SECOND).await;
+    store.go(false);
+    ledger.commits_done().await;
+    assert!(matches!(record(&store).await.phase, Phase::Done { .. }));
 }
 
 #[tokio::test(start_paused = true)]
