@@ -2,7 +2,9 @@
 //!
 //! The line is written when the answer's head is ready, or when the caller left before that; whichever
 //! comes first, and only once. It holds no query, no field but the caller's `X-Request-Id` and the trace it belongs
-//! to, and no body. Read `course.rs` for where the time went.
+//! to, and no body. Read `course.rs` for where the time went, `access/line.rs` for how the line reads.
+
+mod line;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -11,7 +13,10 @@ use std::time::{Duration, Instant};
 
 use http::{Request, StatusCode};
 
-use super::course::Course;
+use line::Line;
+
+use super::course::{Course, Spent};
+use super::log;
 use super::metrics::{Finished, RequestMetrics};
 use super::trace::context::{Told, TraceId};
 use super::trace::{Facts, Tracer};
@@ -22,6 +27,9 @@ use crate::protocol::scope::StorageKey;
 
 /// Longest `X-Request-Id` of a caller that is taken over.
 const REQUEST_ID_MAX: usize = 128;
+
+/// By what the lines of requests are told from others, and asked for.
+const TARGET: &str = "onceway::access";
 
 /// Longest path that is told whole.
 const PATH_BYTES_MAX: usize = 1024;
@@ -178,27 +186,53 @@ impl AccessLine {
         if let Some(trace) = self.course.trace() {
             trace.answered(self.began, |facts| self.tell(facts, status));
         }
-        tracing::info!(
-            target: "onceway::access",
-            method = %self.method,
-            path = self.path,
-            status = status.map(|status| status.as_u16()),
-            idempotency = self.word,
-            problem = self.problem,
-            would_be = self.would_be,
-            route = self.route.as_ref().map(|(_, route)| route.path.as_str()),
-            operation = self.operation.map(short),
-            duration_us = micros(took),
-            queue_us = told(spent.queue),
-            store_us = told(spent.store),
-            upstream_us = told(spent.upstream),
-            wait_us = told(spent.wait),
-            peer = %self.peer,
-            request_id = self.request_id,
-            trace_id = self.trace_id.map(tracing::field::display),
-            caller_left = status.is_none().then_some(true),
-            "request"
-        );
+        if tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+            log::write_line(|format| {
+                self.told(Line::begin(format, clock::wall(), "request"), status, took, spent)
+            });
+        }
+    }
+
+    fn told(&self, mut line: Line, status: Option<StatusCode>, took: Duration, spent: Spent) -> String {
+        line.word("method", self.method.as_str());
+        line.text("path", &self.path);
+        if let Some(status) = status {
+            line.number("status", status.as_u16().into());
+        }
+        let words = [
+            ("idempotency", self.word),
+            ("problem", self.problem),
+            ("would_be", self.would_be),
+            ("route", self.route.as_ref().map(|(_, route)| route.path.as_str())),
+        ];
+        for (name, word) in words {
+            if let Some(word) = word {
+                line.text(name, word);
+            }
+        }
+        if let Some(operation) = self.operation {
+            line.text("operation", &short(operation));
+        }
+        line.number("duration_us", micros(took));
+        let stretches = [
+            ("queue_us", spent.queue),
+            ("store_us", spent.store),
+            ("upstream_us", spent.upstream),
+            ("wait_us", spent.wait),
+        ];
+        // What took no time did not happen.
+        for (name, stretch) in stretches.into_iter().filter(|(_, stretch)| !stretch.is_zero()) {
+            line.number(name, micros(stretch));
+        }
+        line.address("peer", self.peer);
+        line.text("request_id", &self.request_id);
+        if let Some(trace_id) = self.trace_id {
+            line.word("trace_id", &trace_id.to_string());
+        }
+        if status.is_none() {
+            line.yes("caller_left");
+        }
+        line.end(TARGET)
     }
 
     /// What is told of the span that stands for the request; answers its name, and whether it failed.
@@ -284,11 +318,6 @@ fn short(key: StorageKey) -> String {
     let mut text = key.to_string();
     text.truncate(16);
     text
-}
-
-/// What took no time did not happen.
-fn told(duration: Duration) -> Option<u64> {
-    (!duration.is_zero()).then(|| micros(duration))
 }
 
 fn micros(duration: Duration) -> u64 {

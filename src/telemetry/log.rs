@@ -1,22 +1,21 @@
 //! The log: lines of text or JSON objects on standard error, written off the hot path.
 //!
 //! There is one in a process, as there is one standard error, so what can be changed of it while it runs is reached
-//! without a handle. Read `access.rs` for the one line per request.
+//! without a handle. Read `log/lines.rs` for how lines get there, `access.rs` for the one line per request.
+
+mod lines;
 
 use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing::{Level, Metadata};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::{Log, LogFormat};
-
-/// Lines that may wait for a slow terminal. Beyond it lines are dropped rather than requests held up.
-const LINES_WAITING_MAX: usize = 65_536;
+use lines::{Lines, Writer};
 
 /// The log of this process, once it has started.
 static LOG: OnceLock<Running> = OnceLock::new();
@@ -25,7 +24,8 @@ static LOG: OnceLock<Running> = OnceLock::new();
 struct Running {
     level: Mutex<String>,
     filter: reload::Handle<EnvFilter, Registry>,
-    dropped: ErrorCounter,
+    format: LogFormat,
+    lines: Lines,
 }
 
 /// Keeps the log going; dropping it writes what is waiting.
@@ -33,7 +33,7 @@ struct Running {
 #[derive(Debug)]
 pub struct LogGuard {
     /// Held for its `Drop`.
-    _writer: WorkerGuard,
+    _writer: Writer,
 }
 
 /// Why the log could not be set up.
@@ -42,6 +42,9 @@ pub enum LogError {
     /// The filter is none.
     #[error("read the log level {0:?}")]
     Filter(String, #[source] tracing_subscriber::filter::ParseError),
+    /// No thread to write it.
+    #[error("start the log's thread")]
+    Thread(#[from] io::Error),
     /// There is a log already.
     #[error("install the log")]
     Installed(#[from] tracing_subscriber::util::TryInitError),
@@ -56,22 +59,29 @@ pub enum LogError {
 /// Starts the log of this process. Returns its guard, to be kept until the process ends.
 pub fn start(config: &Log) -> Result<LogGuard, LogError> {
     let (filter, handle) = reload::Layer::new(filter_of(&config.level)?);
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(LINES_WAITING_MAX)
-        .thread_name("onceway-log")
-        .finish(io::stderr());
-    let dropped = writer.error_counter();
+    let lines = Lines::default();
+    let writer = lines.written_to(io::stderr())?;
     let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_ours_or_of_note));
     match config.format {
         LogFormat::Human => {
-            registry.with(fmt::layer().with_writer(writer).with_ansi(false).with_target(false)).try_init()?;
+            registry
+                .with(fmt::layer().with_writer(lines.clone()).with_ansi(false).with_target(false))
+                .try_init()?;
         }
         LogFormat::Json => {
-            registry.with(fmt::layer().json().flatten_event(true).with_writer(writer)).try_init()?;
+            registry.with(fmt::layer().json().flatten_event(true).with_writer(lines.clone())).try_init()?;
         }
     }
-    LOG.get_or_init(|| Running { level: Mutex::new(config.level.clone()), filter: handle, dropped });
-    Ok(LogGuard { _writer: guard })
+    let level = Mutex::new(config.level.clone());
+    LOG.get_or_init(|| Running { level, filter: handle, format: config.format, lines });
+    Ok(LogGuard { _writer: writer })
+}
+
+/// Writes a line that `make` makes in the log's format, with its end. For what is written too often to pay for an event.
+pub(super) fn write_line(make: impl FnOnce(LogFormat) -> String) {
+    if let Some(log) = LOG.get() {
+        log.lines.put(make(log.format).as_bytes());
+    }
 }
 
 /// Which events are written now, as it was told; `None`: the log has not started.
@@ -94,7 +104,7 @@ pub fn set_level(level: &str) -> Result<(), LogError> {
 
 /// Lines that were dropped so far, because whoever reads standard error was too slow.
 pub fn lines_dropped() -> usize {
-    LOG.get().map_or(0, |log| log.dropped.dropped_lines())
+    LOG.get().map_or(0, |log| log.lines.dropped())
 }
 
 /// Libraries do not know what must not stand in this log. At debug, `tokio-postgres` tells the parameters of its
