@@ -142,9 +142,9 @@ fn moved(number: u64, spacing: u64) -> Moved {
     let headers = [("content-type", "application/json"), ("location", "/payments/0123456789")];
     let line = |(name, value): (&str, &'static str)| (name.to_owned(), Bytes::from_static(value.as_bytes()));
     let saved = SavedResponse {
-        head: SavedHead { status: 201, headers: headers.map(line).to_vec() },
+        head: SavedHead { status: 201, headers: headers.map(line).into() },
         body: Bytes::from_static(&[b'x'; BODY_BYTES]),
-        trailers: Vec::new(),
+        trailers: [].into(),
     };
     let record = Record {
         version: Version { attempt: Attempt(attempt), revision: 1 },

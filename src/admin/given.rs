@@ -49,7 +49,7 @@ pub(super) fn answer(members: &mut Members, body_max: u64) -> Result<SavedRespon
     if matches!(status, 204 | 205 | 304) && !body.is_empty() {
         return Err(invalid("body", "an answer of this status has none"));
     }
-    Ok(SavedResponse { head: SavedHead { status, headers }, body, trailers: FieldLines::new() })
+    Ok(SavedResponse { head: SavedHead { status, headers }, body, trailers: [].into() })
 }
 
 fn body(members: &mut Members) -> Result<Bytes, Problem> {
@@ -66,7 +66,7 @@ fn body(members: &mut Members) -> Result<Bytes, Problem> {
 
 fn field_lines(members: Map<String, Value>) -> Result<FieldLines, Problem> {
     const NAME: &str = "headers";
-    let mut lines = FieldLines::new();
+    let mut lines = Vec::new();
     for (name, values) in members {
         let name = match HeaderName::from_bytes(name.as_bytes()) {
             Ok(name) => name.as_str().to_owned(),
@@ -93,7 +93,7 @@ fn field_lines(members: Map<String, Value>) -> Result<FieldLines, Problem> {
     if !lines.iter().any(|(name, _)| name == "date") {
         lines.push(("date".to_owned(), httpdate::fmt_http_date(clock::wall()).into()));
     }
-    Ok(lines)
+    Ok(lines.into())
 }
 
 /// A string, or a list of them.

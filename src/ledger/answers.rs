@@ -166,8 +166,8 @@ mod tests {
     const KEY: StorageKey = StorageKey::from_bytes([1; 32]);
 
     fn finished() -> Record {
-        let head = SavedHead { status: 201, headers: Vec::new() };
-        let saved = SavedResponse { head, body: Bytes::from_static(b"paid"), trailers: Vec::new() };
+        let head = SavedHead { status: 201, headers: [].into() };
+        let saved = SavedResponse { head, body: Bytes::from_static(b"paid"), trailers: [].into() };
         let settled = Settled { at: clock::unix_millis(), keep_for: Duration::from_hours(1) };
         Record {
             version: Version { attempt: Attempt([1; 16]), revision: 1 },
@@ -237,7 +237,7 @@ mod tests {
         let at = UnixMillis(clock::unix_millis().0 - 1000);
         let settled = |millis| Settled { at, keep_for: Duration::from_millis(millis) };
         ended.phase = Phase::DoneWithoutBody {
-            head: SavedHead { status: 200, headers: Vec::new() },
+            head: SavedHead { status: 200, headers: [].into() },
             settled: settled(1000),
         };
         for record in [ended, Record { phase: Phase::InFlight, ..finished() }] {
@@ -255,7 +255,7 @@ mod tests {
         let as_of = answers.as_of();
         let kept = |phase| Kept { record: Record { phase, ..finished() }, is_stored: true, as_of };
         assert_eq!(ByBytes.weight(&KEY, &kept(Phase::InFlight)), RECORD_OVERHEAD);
-        let head = SavedHead { status: 200, headers: vec![("a".into(), Bytes::from_static(b"b"))] };
+        let head = SavedHead { status: 200, headers: vec![("a".into(), Bytes::from_static(b"b"))].into() };
         let settled = settled(&finished().phase).unwrap();
         let headed = kept(Phase::DoneWithoutBody { head, settled });
         assert_eq!(ByBytes.weight(&KEY, &headed), 1 + 1 + 32 + RECORD_OVERHEAD);

@@ -177,7 +177,7 @@ impl OneClaim {
         let as_of = self.ledger.shared.answers.as_of();
         match self.commit(&transition).await {
             Ok(settlement) => (self.finished(&transition, settlement, as_of), None),
-            Err(error) => self.commit_on(transition, error).await,
+            Err(error) => Box::pin(self.commit_on(transition, error)).await,
         }
     }
 

@@ -344,11 +344,14 @@ mod tests {
     }
 
     fn head() -> SavedHead {
-        SavedHead { status: 201, headers: vec![("location".into(), Bytes::from_static(b"/payments/1"))] }
+        SavedHead {
+            status: 201,
+            headers: vec![("location".into(), Bytes::from_static(b"/payments/1"))].into(),
+        }
     }
 
     fn answer() -> SavedResponse {
-        SavedResponse { head: head(), body: Bytes::from_static(b"paid"), trailers: Vec::new() }
+        SavedResponse { head: head(), body: Bytes::from_static(b"paid"), trailers: [].into() }
     }
 
     fn other_answer() -> SavedResponse {

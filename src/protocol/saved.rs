@@ -2,10 +2,13 @@
 //!
 //! Must not know any HTTP library: `proxy/respond.rs` turns it into a response.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-/// Field lines in order, repeats kept; names in lower case, values raw.
-pub type FieldLines = Vec<(String, Bytes)>;
+/// Field lines in order, repeats kept; names in lower case, values raw. Shared: an answer is kept, stored and delivered
+/// at once.
+pub type FieldLines = Arc<[(String, Bytes)]>;
 
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +49,7 @@ impl SavedResponse {
     }
 }
 
-fn bytes_of(lines: &FieldLines) -> usize {
+fn bytes_of(lines: &[(String, Bytes)]) -> usize {
     lines.iter().map(|(name, value)| name.len() + value.len() + 32).sum()
 }
 

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::HeaderValue;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -13,6 +14,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 pub struct Caller {
     /// Where the caller is: the source that a PROXY header tells, else the other end of the connection.
     pub address: SocketAddr,
+    /// The same without its port, as upstreams are told.
+    pub ip_as_field: HeaderValue,
     /// Whether the peer's own word about where requests came from is believed.
     pub is_trusted: bool,
     /// Whether the connection is encrypted up to this gateway.
@@ -64,11 +67,24 @@ pub struct CallersName(pub Arc<[u8]>);
 impl Caller {
     /// A caller in the clear, whose word is believed.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, is_trusted: true, is_tls: false, certificate: None, newcomer: Newcomer::default() }
+        let shown = HeaderValue::try_from(written(address).to_string());
+        Self {
+            address,
+            ip_as_field: shown.unwrap_or(HeaderValue::from_static("unknown")),
+            is_trusted: true,
+            is_tls: false,
+            certificate: None,
+            newcomer: Newcomer::default(),
+        }
     }
 
-    /// Its address, as it is written: an IPv4 address that came over IPv6 is an IPv4 address.
+    /// Its address, as it is written.
     pub fn ip(&self) -> IpAddr {
-        self.address.ip().to_canonical()
+        written(self.address)
     }
+}
+
+/// An IPv4 address that came over IPv6 is an IPv4 address.
+fn written(address: SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
 }

@@ -15,7 +15,7 @@ use super::answer::{AnswerStream, Piece};
 use super::body::WholeBody;
 use super::budget::Share;
 use super::caller::Caller;
-use super::pass::{frame_anew, log_failure_of};
+use super::pass::{frame_anew, log_failure_of, tells_a_length};
 use super::quota::Seat;
 use super::received::{Lost, Received, drained, how_it_fared, receive};
 use super::respond::{self, Rejection};
@@ -78,13 +78,18 @@ impl Answer {
 impl Forward {
     /// Forwards under `claim`, tells the caller as soon as there is an answer, and sees the record to its
     /// end. `course`: what was spent on the claim.
-    pub(super) async fn execute(self, mut claim: Claim, mut course: Course, tell: oneshot::Sender<Answer>) {
+    pub(super) async fn execute(
+        self: Box<Self>,
+        mut claim: Box<Claim>,
+        mut course: Course,
+        tell: oneshot::Sender<Answer>,
+    ) {
         if self.proxy.shared.out_of_time.is_cancelled() {
-            return leave_off(claim, Rejection::Draining, course, tell).await;
+            return Box::pin(leave_off(*claim, Rejection::Draining, course, tell)).await;
         }
         if let Err(error) = claim.confirm().await {
             tracing::warn!(%error, request_id = self.request_id, "the claim lapsed before it was used");
-            return leave_off(claim, Rejection::StoreUnavailable, course, tell).await;
+            return Box::pin(leave_off(*claim, Rejection::StoreUnavailable, course, tell)).await;
         }
         let leg = course.leg();
         let attempt = claim.attempt();
@@ -94,16 +99,15 @@ impl Forward {
         let mut room = self.proxy.shared.buffered.share();
         let mut request = self.request_to_upstream();
         course.mark(&leg, request.headers_mut());
-        let exchange = self.exchange(request, &progress, &mut room);
-        tokio::pin!(exchange);
+        let mut exchange = Box::pin(self.exchange(request, &progress, &mut room));
         let lost_to = tokio::select! {
             biased; // In one order, so that a simulation plays the same twice.
             received = &mut exchange => {
                 let fared = how_it_fared(&received);
                 course.forwarded(&leg, progress.queued(), self.upstream.name(), fared, tell_attempt);
                 return match received {
-                    Ok(received) => self.settle(claim, received, course, tell).await,
-                    Err(lost) => self.settle_lost(claim, lost, course, tell).await,
+                    Ok(received) => Box::pin(self.settle(claim, received, course, tell)).await,
+                    Err(lost) => Box::pin(self.settle_lost(claim, lost, course, tell)).await,
                 };
             }
             () = progress.stalled_for(self.upstream.timeouts().response) => UnknownReason::ResponseTimeout,
@@ -114,7 +118,7 @@ impl Forward {
         let fared = Fared::Failed(lost_to.as_str());
         course.forwarded(&leg, progress.queued(), self.upstream.name(), fared, tell_attempt);
         let began = clock::monotonic();
-        let (_, late) = claim.unknown(lost_to).await;
+        let (_, late) = Box::pin(claim.unknown(lost_to)).await;
         course.asked_store(Errand::Settle, began, Word::Unknown.as_str());
         drop(tell.send(Answer::rejected(Rejection::AnswerLost(lost_to)).by(&course)));
         if lost_to == UnknownReason::ResponseTimeout {
@@ -123,9 +127,9 @@ impl Forward {
             tokio::select! {
                 biased; // In one order, so that a simulation plays the same twice.
                 received = &mut exchange => match received {
-                    Ok(received) => self.settle_late(late, received, course, until).await,
+                    Ok(received) => Box::pin(self.settle_late(late, received, course, until)).await,
                     Err(Lost::Sending(SendError::NotSent(..))) => {
-                        late.release(Unprocessed::NeverSent).await;
+                        Box::pin(late.release(Unprocessed::NeverSent)).await;
                     }
                     Err(Lost::Sending(SendError::Unknown(..)) | Lost::CutShort(_)) => {}
                 },
@@ -153,15 +157,15 @@ impl Forward {
         *request.method_mut() = given.method().clone();
         *request.uri_mut() = given.uri().clone();
         *request.headers_mut() =
-            self.proxy.headers_to_upstream(given.headers(), &self.caller, given.version());
+            self.proxy.headers_to_upstream(given.headers().clone(), &self.caller, given.version());
         let buffered = Buffered::new(body.data.clone(), body.trailers_after(given.headers()));
-        frame_anew(request.headers_mut(), &buffered, given.headers());
+        frame_anew(request.headers_mut(), &buffered, tells_a_length(given.headers()));
         request.map(|()| buffered.into())
     }
 
     async fn settle(
         &self,
-        claim: Claim,
+        claim: Box<Claim>,
         received: Received,
         mut course: Course,
         tell: oneshot::Sender<Answer>,
@@ -173,7 +177,7 @@ impl Forward {
                 Answer::first(respond::delivered(saved, word), word)
             }
             Received::Whole(saved, meaning) => {
-                let word = settle_at_head(claim, saved.head.status, meaning).await;
+                let word = Box::pin(settle_at_head(*claim, saved.head.status, meaning)).await;
                 Answer::first(respond::delivered(saved, word), word)
             }
             Received::Streaming { head, length, meaning, prefix, body, trailers } => {
@@ -185,15 +189,16 @@ impl Forward {
                 let claim = if meaning == StatusMeaning::Answer {
                     Word::Executed.mark(&mut response);
                     drop(tell.send(Answer::first(response, Word::Executed).by(&course)));
-                    Some(claim)
+                    Some(*claim)
                 } else {
-                    let word = settle_at_head(claim, head.status, meaning).await;
+                    let word = Box::pin(settle_at_head(*claim, head.status, meaning)).await;
                     word.mark(&mut response);
                     course.asked_store(Errand::Settle, began, word.as_str());
                     drop(tell.send(Answer::first(response, word).by(&course)));
                     None
                 };
-                return self.stream(claim, frames, trailers, course).carry(head, prefix, body).await;
+                let stream = self.stream(claim, frames, trailers, course);
+                return Box::pin(stream.carry(head, prefix, body)).await;
             }
             Received::Switched => {
                 let (_, _) = claim.unknown(UnknownReason::ProtocolSwitched).await;
@@ -225,7 +230,13 @@ impl Forward {
         }
     }
 
-    async fn settle_lost(&self, claim: Claim, lost: Lost, mut course: Course, tell: oneshot::Sender<Answer>) {
+    async fn settle_lost(
+        &self,
+        claim: Box<Claim>,
+        lost: Lost,
+        mut course: Course,
+        tell: oneshot::Sender<Answer>,
+    ) {
         let began = clock::monotonic();
         let rejection = match lost {
             Lost::Sending(error) => {

@@ -17,6 +17,9 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+/// Fields in which this gateway tells an origin.
+const SPELLINGS: [HeaderName; 4] = [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, header::FORWARDED];
+
 /// Fields that services are known to read for where a request came from, beside those that begin with
 /// `X-Forwarded-`.
 const OTHER_SPELLINGS: [&str; 5] =
@@ -26,10 +29,10 @@ const OTHER_SPELLINGS: [&str; 5] =
 const UNKNOWN: &str = "unknown";
 
 /// Where a request came from, and how its upstream is to be told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Origin<'a> {
     caller: &'a Caller,
-    host: Option<&'a HeaderValue>,
+    host: Option<HeaderValue>,
     policy: Forwarded,
     spellings: ForwardedFields,
 }
@@ -44,10 +47,10 @@ struct Hop {
 }
 
 impl<'a> Origin<'a> {
-    pub(super) fn new(caller: &'a Caller, fields: &'a HeaderMap, settings: &Server) -> Self {
+    pub(super) fn new(caller: &'a Caller, fields: &HeaderMap, settings: &Server) -> Self {
         Self {
             caller,
-            host: fields.get(header::HOST),
+            host: fields.get(header::HOST).cloned(),
             policy: settings.forwarded,
             spellings: settings.forwarded_fields,
         }
@@ -64,6 +67,11 @@ impl<'a> Origin<'a> {
         match self.policy {
             Forwarded::Leave => return,
             Forwarded::Append | Forwarded::Replace => {}
+        }
+        if self.spellings == ForwardedFields::XForwarded
+            && !SPELLINGS.iter().any(|name| fields.contains_key(name))
+        {
+            return self.tell_first(fields);
         }
         let told = Told::of(fields);
         let (has_x, has_forwarded) = (!told.x_for.is_empty(), fields.contains_key(header::FORWARDED));
@@ -87,6 +95,15 @@ impl<'a> Origin<'a> {
             if let Some(host) = host.or_else(|| self.host()) {
                 put_if_absent(fields, X_FORWARDED_HOST, host);
             }
+        }
+    }
+
+    /// Tells this hop as the first, where nothing was told before.
+    fn tell_first(&self, fields: &mut HeaderMap) {
+        fields.insert(X_FORWARDED_FOR, self.caller.ip_as_field.clone());
+        fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme()));
+        if let Some(host) = self.host.as_ref().filter(|host| host.to_str().is_ok()) {
+            fields.insert(X_FORWARDED_HOST, host.clone());
         }
     }
 
@@ -116,8 +133,8 @@ impl<'a> Origin<'a> {
         if self.caller.is_tls { "https" } else { "http" }
     }
 
-    fn host(&self) -> Option<&'a str> {
-        self.host.and_then(|host| host.to_str().ok())
+    fn host(&self) -> Option<&str> {
+        self.host.as_ref().and_then(|host| host.to_str().ok())
     }
 }
 

@@ -76,7 +76,7 @@ impl Proxy {
         let admissions = match admit::admit_both(policy, request.headers(), caller) {
             Ok(admissions) if admissions.are_unkeyed() => {
                 let request = pass::streamed(request);
-                return self.pass_marked(upstream, request, caller, Word::None, line).await;
+                return Box::pin(self.pass_marked(upstream, request, caller, Word::None, line)).await;
             }
             Ok(admissions) => self.seat(policy, request.headers(), caller).map(|seat| (admissions, seat)),
             Err(rejection) => Err(rejection),
@@ -84,7 +84,8 @@ impl Proxy {
         let (admissions, seat) = match admissions {
             Ok(admitted) => admitted,
             Err(rejection) => {
-                return self.refuse(route, rejection, pass::streamed(request), caller, line).await;
+                let request = pass::streamed(request);
+                return Box::pin(self.refuse(route, rejection, request, caller, line)).await;
             }
         };
         let (parts, incoming) = request.into_parts();
@@ -98,7 +99,7 @@ impl Proxy {
                 let rejection = Rejection::RequestTooLarge { max: policy.request_body_max };
                 let trailers = trailers::after(&parts.headers);
                 let request = Request::from_parts(parts, RequestBody::streamed(prefix, rest, trailers));
-                return self.refuse(route, rejection, request, caller, line).await;
+                return Box::pin(self.refuse(route, rejection, request, caller, line)).await;
             }
             Err(NotReceived::Rejected(rejection)) => return Err(rejection),
             // Nobody reads this answer; nothing was claimed and nothing is forwarded.
@@ -108,12 +109,12 @@ impl Proxy {
             Ok(Some(keys)) => keys,
             Ok(None) => {
                 let request = Request::from_parts(parts, body);
-                return self.pass_buffered(upstream, request, caller, Word::None, line).await;
+                return Box::pin(self.pass_buffered(upstream, request, caller, Word::None, line)).await;
             }
             Err(rejection) => {
                 let body = Buffered::new(body.data.clone(), body.trailers_after(&parts.headers));
                 let request = Request::from_parts(parts, body.into());
-                return self.refuse(route, rejection, request, caller, line).await;
+                return Box::pin(self.refuse(route, rejection, request, caller, line)).await;
             }
         };
         let question = self.question(route, &parts, &body, caller, &keys, upstream);
@@ -260,12 +261,12 @@ impl Proxy {
                         request_id = line.request_id(),
                         "forwarded unprotected: the store is out of reach"
                     );
-                    return self.pass_again(guarded, line).await;
+                    return Box::pin(self.pass_again(guarded, line)).await;
                 }
                 Asking::Unavailable => return Err(Rejection::StoreUnavailable),
                 Asking::Observed(would_be) => {
                     line.would_be(would_be);
-                    return self.pass_again(guarded, line).await;
+                    return Box::pin(self.pass_again(guarded, line)).await;
                 }
             }
         }
@@ -289,7 +290,7 @@ impl Proxy {
             };
         }
         let (tell, answered) = oneshot::channel();
-        let forward = Forward {
+        let forward = Box::new(Forward {
             proxy: self.clone(),
             upstream: match self.upstream_of(route) {
                 Ok(upstream) => upstream.clone(),
@@ -300,16 +301,9 @@ impl Proxy {
             caller: Arc::clone(caller),
             request_id: line.request_id().to_owned(),
             seat: seat.clone(),
-        };
-        let (ledger, question, mut course) =
-            (self.ledger.clone(), Arc::clone(question), line.course.branch());
-        // Boxed: a task is moved about before it runs, and this one is large.
-        self.shared.exchanges.spawn(Box::pin(async move {
-            let began = clock::monotonic();
-            let opened = ledger.open(&question).await;
-            course.asked_store(Errand::Claim, began, what_was_found(&opened));
-            decide(opened, forward, &question.key, course, tell).await;
-        }));
+        });
+        let (question, course) = (Arc::clone(question), line.course.branch());
+        self.shared.exchanges.spawn(open(question, forward, course, tell));
         // The task is gone without an answer only if it panicked; what it claimed reads as unknown.
         answered.await.unwrap_or_else(|_| (Asking::Answered(Answer::rejected(Rejection::Internal)), nothing))
     }
@@ -325,10 +319,25 @@ impl Proxy {
     }
 }
 
+/// Asks the ledger, and does what it says.
+async fn open(
+    question: Arc<Question>,
+    forward: Box<Forward>,
+    mut course: Course,
+    tell: oneshot::Sender<Timed>,
+) {
+    let began = clock::monotonic();
+    // Boxed, as all that is large on this road: a task is moved about before it runs, with room for all that it may
+    // come to, and these moves were a tenth of a first request's instructions.
+    let opened = Box::pin(forward.proxy.ledger.open(&question)).await;
+    course.asked_store(Errand::Claim, began, what_was_found(&opened));
+    decide(opened, forward, &question.key, course, tell).await;
+}
+
 /// The one match on the verdict.
 async fn decide(
     opened: Result<Opened, Unavailable>,
-    forward: Forward,
+    forward: Box<Forward>,
     key: &StorageKey,
     course: Course,
     tell: oneshot::Sender<Timed>,
@@ -337,7 +346,7 @@ async fn decide(
         seat.claimed_none(&forward.route.policy);
     }
     let asking = match opened {
-        Ok(Opened::Execute(claim)) => return execute(*claim, forward, course, tell).await,
+        Ok(Opened::Execute(claim)) => return Box::pin(execute(claim, forward, course, tell)).await,
         Ok(Opened::Known(known)) => forward.proxy.told(known, key, &forward.route.policy),
         Err(error) => {
             log_unavailable(&error);
@@ -360,7 +369,7 @@ async fn decide(
 }
 
 /// Executes the claim and passes the answer on while the execution sees the record to its end.
-async fn execute(claim: Claim, forward: Forward, course: Course, tell: oneshot::Sender<Timed>) {
+async fn execute(claim: Box<Claim>, forward: Box<Forward>, course: Course, tell: oneshot::Sender<Timed>) {
     let request_id = forward.request_id.clone();
     let (tell_answer, answer) = oneshot::channel::<Answer>();
     let pass_on = async {

@@ -3,6 +3,7 @@
 //! Must not know keys or records beyond a saved head as plain data. Read `forwarded.rs` for where a request came
 //! from, `trailers.rs` for what follows a body, `upgrade.rs` for a change of protocol.
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 
@@ -22,13 +23,14 @@ const HOPS_MAX: usize = 8;
 /// The fields of a request as they go to the upstream.
 ///
 /// RFC 9110 §7.6.1: hop-by-hop fields and those that `Connection` names end here. §7.6.3: `Via` is added.
-pub(super) fn to_upstream(fields: &HeaderMap, origin: &Origin<'_>, version: Version) -> HeaderMap {
+pub(super) fn to_upstream(fields: HeaderMap, origin: &Origin<'_>, version: Version) -> HeaderMap {
+    let takes_trailers = accepts_trailers(&fields);
     // The gateway has answered the expectation itself (RFC 9110 §10.1.1).
     let mut kept = end_to_end(fields, |name| *name == header::EXPECT || origin.drops(name));
     if version == Version::HTTP_2 {
         join_cookies(&mut kept);
     }
-    if accepts_trailers(fields) {
+    if takes_trailers {
         // RFC 9110 §10.1.4: whoever sends TE names it in Connection.
         kept.insert(header::TE, HeaderValue::from_static("trailers"));
         add_connection_option(&mut kept, "te");
@@ -39,14 +41,13 @@ pub(super) fn to_upstream(fields: &HeaderMap, origin: &Origin<'_>, version: Vers
 }
 
 /// The fields of an answer as they go to the caller, streamed or not.
-pub(super) fn to_caller<B>(response: &Response<B>) -> HeaderMap {
-    let mut kept = end_to_end(response.headers(), |name| *name == IDEMPOTENCY_STATUS);
-    kept.append(header::VIA, via(response.version()));
+pub(super) fn to_caller(fields: HeaderMap, status: StatusCode, version: Version) -> HeaderMap {
     // RFC 9110 §15.5.22: without the protocols that it wants, a 426 says nothing.
-    if response.status() == StatusCode::UPGRADE_REQUIRED
-        && let Some(protocols) = response.headers().get(header::UPGRADE)
-    {
-        kept.insert(header::UPGRADE, protocols.clone());
+    let wanted = fields.get(header::UPGRADE).filter(|_| status == StatusCode::UPGRADE_REQUIRED).cloned();
+    let mut kept = end_to_end(fields, |name| *name == IDEMPOTENCY_STATUS);
+    kept.append(header::VIA, via(version));
+    if let Some(protocols) = wanted {
+        kept.insert(header::UPGRADE, protocols);
         add_connection_option(&mut kept, "upgrade");
     }
     kept
@@ -56,7 +57,7 @@ pub(super) fn to_caller<B>(response: &Response<B>) -> HeaderMap {
 pub(super) fn of_interim(fields: &HeaderMap, version: Version) -> HeaderMap {
     let is_for_the_answer =
         |name: &HeaderName| [IDEMPOTENCY_STATUS, header::CONTENT_LENGTH, header::TRAILER].contains(name);
-    let mut kept = end_to_end(fields, is_for_the_answer);
+    let mut kept = end_to_end(fields.clone(), is_for_the_answer);
     kept.append(header::VIA, via(version));
     kept
 }
@@ -67,28 +68,41 @@ pub(super) fn of_interim(fields: &HeaderMap, version: Version) -> HeaderMap {
 /// RFC 9110 §6.6.1: an answer without `Date` gets the time of its receipt, so that the first answer and its
 /// replays carry the same one.
 pub(super) fn saved_head<B>(response: &Response<B>, received: std::time::SystemTime) -> SavedHead {
+    let fields = response.headers();
     let is_made_anew = |name: &HeaderName| [IDEMPOTENCY_STATUS, header::CONTENT_LENGTH].contains(name);
-    let mut fields = end_to_end(response.headers(), is_made_anew);
-    fields.append(header::VIA, via(response.version()));
-    let mut headers = field_lines(&fields);
+    let ending = ending(fields, is_made_anew);
+    let kept = fields.iter().filter(|(name, _)| !ending.contains(name));
+    let (announced, signed) = (announced(fields), via(response.version()));
+    let announced = announced.as_ref().map(|names| (&header::TRAILER, names));
+    let mut headers = lines(kept.chain(announced).chain([(&header::VIA, &signed)]));
     if !fields.contains_key(header::DATE) {
         headers.push((header::DATE.as_str().to_owned(), httpdate::fmt_http_date(received).into()));
     }
-    SavedHead { status: response.status().as_u16(), headers }
+    SavedHead { status: response.status().as_u16(), headers: headers.into() }
 }
 
 /// Fields as plain data.
 pub(super) fn field_lines(fields: &HeaderMap) -> FieldLines {
-    let owned = |(name, value): (&HeaderName, &HeaderValue)| {
-        (name.as_str().to_owned(), bytes::Bytes::copy_from_slice(value.as_bytes()))
-    };
-    fields.iter().map(owned).collect()
+    lines(fields.iter()).into()
+}
+
+/// The values share one piece of memory, which is no larger than they are.
+fn lines<'a>(fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> Vec<(String, Bytes)> {
+    let (mut values, mut lines) = (Vec::with_capacity(VALUES_LEN), Vec::new());
+    for (name, value) in fields {
+        let begin = values.len();
+        values.extend_from_slice(value.as_bytes());
+        lines.push((name, begin..values.len()));
+    }
+    values.shrink_to_fit();
+    let values = Bytes::from(values);
+    lines.into_iter().map(|(name, range)| (name.as_str().to_owned(), values.slice(range))).collect()
 }
 
 /// Plain data as fields. A line that is no field, from a damaged record say, is left out.
 pub(super) fn fields(lines: &FieldLines) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(lines.len() + 8);
-    for (name, value) in lines {
+    for (name, value) in lines.iter() {
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_maybe_shared(value.clone()))
         {
@@ -97,6 +111,9 @@ pub(super) fn fields(lines: &FieldLines) -> HeaderMap {
     }
     fields
 }
+
+/// Most answers have no more than this in all their fields' values.
+const VALUES_LEN: usize = 512;
 
 /// Why a request goes no further than here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +178,9 @@ pub(super) fn ends_here(fields: &HeaderMap, name: &str) -> bool {
 
 /// The fields that `Connection` names and that end here.
 pub(super) fn named_in_connection(fields: &HeaderMap) -> Vec<HeaderName> {
-    let named = connection_options(fields).filter_map(|option| HeaderName::from_bytes(option).ok());
+    // The usual option, of which nobody need be told that its field ends here.
+    let options = connection_options(fields).filter(|option| !option.eq_ignore_ascii_case(b"keep-alive"));
+    let named = options.filter_map(|option| HeaderName::from_bytes(option).ok());
     named.filter(|name| !is_for_all(name)).collect()
 }
 
@@ -175,26 +194,48 @@ pub(super) fn add_connection_option(fields: &mut HeaderMap, option: &'static str
 }
 
 /// The fields that go on beyond this hop, in order, without those that `ends` says.
-fn end_to_end(fields: &HeaderMap, ends: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-    let named = named_in_connection(fields);
+fn end_to_end(fields: HeaderMap, ends: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let ending = ending(&fields, ends);
+    if ending.is_empty() {
+        return fields;
+    }
+    let announced = announced(&fields);
     let mut kept = HeaderMap::with_capacity(fields.len() + 8);
+    let mut line_of = None;
+    // Only the first of several lines of one name comes with it.
     for (name, value) in fields {
-        let is_kept =
-            !is_hop_by_hop(name) && !ends(name) && !named.contains(name) && !is_disguised(name, fields);
-        if is_kept && name != header::TRAILER {
-            kept.append(name, value.clone());
+        if let Some(name) = name {
+            line_of = (!ending.contains(&name)).then_some(name);
+        }
+        if let Some(name) = &line_of {
+            kept.append(name.clone(), value);
         }
     }
-    if fields.contains_key(header::TRAILER)
-        && let Some(names) = announced(fields)
-    {
+    if let Some(names) = announced {
         kept.insert(header::TRAILER, names);
     }
     kept
 }
 
+/// The names of fields that do not go on as they are: those that end here, those that `ends` says, and the
+/// announcement of trailers, which is made anew.
+fn ending(fields: &HeaderMap, ends: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
+    let named = named_in_connection(fields);
+    let is_ending = |name: &&HeaderName| {
+        is_hop_by_hop(name)
+            || **name == header::TRAILER
+            || ends(name)
+            || named.contains(name)
+            || is_disguised(name, fields)
+    };
+    fields.keys().filter(is_ending).cloned().collect()
+}
+
 /// The announcement of trailers (RFC 9110 §6.6.2), less those that end here.
 fn announced(fields: &HeaderMap) -> Option<HeaderValue> {
+    if !fields.contains_key(header::TRAILER) {
+        return None;
+    }
     let lines = fields.get_all(header::TRAILER).iter().filter_map(|line| line.to_str().ok());
     let names = lines.flat_map(|line| line.split(','));
     let names = names.filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok());
@@ -308,7 +349,8 @@ mod tests {
 
     fn forwarded(lines: &[(&'static str, &'static str)], version: Version) -> HeaderMap {
         let (given, caller) = (fields(lines), Caller::at(([192, 0, 2, 1], 1).into()));
-        to_upstream(&given, &Origin::new(&caller, &given, &Server::default()), version)
+        let origin = Origin::new(&caller, &given, &Server::default());
+        to_upstream(given, &origin, version)
     }
 
     fn request(method: Method, lines: &[(&'static str, &'static str)]) -> Request<()> {
@@ -335,7 +377,8 @@ mod tests {
             assert_eq!(forwarded(&[], version)[header::VIA], signed);
             let mut answer = Response::new(());
             *answer.version_mut() = version;
-            assert_eq!(to_caller(&answer)[header::VIA], signed);
+            let told = to_caller(answer.headers().clone(), answer.status(), answer.version());
+            assert_eq!(told[header::VIA], signed);
         }
     }
 
@@ -385,7 +428,7 @@ mod tests {
     fn options_are_read_whatever_bytes_stand_beside_them() {
         let mut given = fields(&[("x-own", "1")]);
         given.insert(header::CONNECTION, HeaderValue::from_bytes(b"\xc3\xa9, X-Own").unwrap());
-        assert!(end_to_end(&given, |_| false).is_empty());
+        assert!(end_to_end(given, |_| false).is_empty());
     }
 
     #[test]
@@ -459,7 +502,7 @@ mod tests {
     proptest! {
         #[test]
         fn fields_of_one_hop_end_here_and_the_others_travel_in_order_with_their_repeats(given in any_lines()) {
-            let kept = end_to_end(&given, |_| false);
+            let kept = end_to_end(given.clone(), |_| false);
             let named = named_in_connection(&given);
             let ends = |name: &HeaderName| {
                 is_hop_by_hop(name) || named.contains(name) || name == "transfer_encoding"
@@ -477,8 +520,8 @@ mod tests {
 
         #[test]
         fn what_has_travelled_one_hop_loses_nothing_at_the_next(given in any_lines()) {
-            let once = end_to_end(&given, |_| false);
-            prop_assert_eq!(field_lines(&end_to_end(&once, |_| false)), field_lines(&once));
+            let once = end_to_end(given.clone(), |_| false);
+            prop_assert_eq!(field_lines(&end_to_end(once.clone(), |_| false)), field_lines(&once));
         }
     }
 }

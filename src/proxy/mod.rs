@@ -213,8 +213,12 @@ impl Proxy {
         }
         let request = pace::paced(request, &self.settings.server, &self.shared.metrics);
         match self.road(&request, line)? {
-            Road::Open(upstream) => self.pass(upstream, pass::streamed(request), caller, line).await,
-            Road::Guarded(route) => self.guard(route, request, caller, line).await,
+            // Boxed, here and below, where a road is long or seldom taken: a connection has room for the future of one
+            // request at all times, and most connections are idle.
+            Road::Open(upstream) => {
+                Box::pin(self.pass(upstream, pass::streamed(request), caller, line)).await
+            }
+            Road::Guarded(route) => Box::pin(self.guard(route, request, caller, line)).await,
         }
     }
 

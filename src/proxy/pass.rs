@@ -42,7 +42,7 @@ impl Proxy {
             });
         }
         let (mut parts, body) = request.into_parts();
-        parts.headers = self.headers_to_upstream(&parts.headers, caller, parts.version);
+        parts.headers = self.headers_to_upstream(parts.headers, caller, parts.version);
         parts.version = http::Version::HTTP_11;
         // hyper frames a body by itself only for methods that usually have one.
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
@@ -73,12 +73,11 @@ impl Proxy {
         line: &mut AccessLine,
     ) -> Result<Response<AnswerStream>, Rejection> {
         let (mut parts, body) = request.into_parts();
-        let trailers = body.trailers_after(&parts.headers);
-        let fields = self.headers_to_upstream(&parts.headers, caller, parts.version);
-        let given = std::mem::replace(&mut parts.headers, fields);
+        let (trailers, has_length) = (body.trailers_after(&parts.headers), tells_a_length(&parts.headers));
+        parts.headers = self.headers_to_upstream(parts.headers, caller, parts.version);
         parts.version = http::Version::HTTP_11;
         let body = Buffered::new(body.data, trailers);
-        frame_anew(&mut parts.headers, &body, &given);
+        frame_anew(&mut parts.headers, &body, has_length);
         let mut response = self.pass_on(upstream, Request::from_parts(parts, body.into()), line).await?;
         agreed(None, &mut response)?;
         line.word(word.as_str());
@@ -90,11 +89,12 @@ impl Proxy {
     /// The fields of a request as they go to its upstream.
     pub(super) fn headers_to_upstream(
         &self,
-        fields: &HeaderMap,
+        fields: HeaderMap,
         caller: &Caller,
         version: http::Version,
     ) -> HeaderMap {
-        headers::to_upstream(fields, &Origin::new(caller, fields, &self.settings.server), version)
+        let origin = Origin::new(caller, &fields, &self.settings.server);
+        headers::to_upstream(fields, &origin, version)
     }
 
     async fn pass_on(
@@ -162,8 +162,8 @@ pub(super) fn streamed(request: Request<Paced>) -> Request<RequestBody> {
 }
 
 /// Frames a request whose body is at hand: by its length, or, if trailers follow, in chunks, with the trailers
-/// announced (RFC 9110 §6.6.2, RFC 9112 §6). `given`: its fields as they came.
-pub(super) fn frame_anew(fields: &mut HeaderMap, body: &Buffered, given: &HeaderMap) {
+/// announced (RFC 9110 §6.6.2, RFC 9112 §6). `has_length`: as it came.
+pub(super) fn frame_anew(fields: &mut HeaderMap, body: &Buffered, has_length: bool) {
     if let Some(names) = body.trailers().and_then(trailers::announcement) {
         fields.remove(header::CONTENT_LENGTH);
         fields.insert(header::TRAILER, names);
@@ -172,9 +172,14 @@ pub(super) fn frame_anew(fields: &mut HeaderMap, body: &Buffered, given: &Header
     }
     fields.remove(header::TRAILER);
     // One without a body has no length, unless it said so.
-    if given.contains_key(header::CONTENT_LENGTH) || given.contains_key(header::TRANSFER_ENCODING) {
+    if has_length {
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.data().len()));
     }
+}
+
+/// Whether a request of these fields says that it has a body, were it an empty one.
+pub(super) fn tells_a_length(fields: &HeaderMap) -> bool {
+    fields.contains_key(header::CONTENT_LENGTH) || fields.contains_key(header::TRANSFER_ENCODING)
 }
 
 /// Logs why a request to an upstream failed.
@@ -192,9 +197,9 @@ pub(super) fn log_failure_of(error: &SendError, request_id: &str) {
 }
 
 fn to_caller(response: Response<AnswerBody>) -> Response<AnswerStream> {
-    let (fields, trailers) = (headers::to_caller(&response), trailers::after(response.headers()));
     let (mut parts, body) = response.into_parts();
-    parts.headers = fields;
+    let trailers = trailers::after(&parts.headers);
+    parts.headers = headers::to_caller(parts.headers, parts.status, parts.version);
     parts.version = http::Version::HTTP_11;
     // What the client library left there is between it and us.
     parts.extensions = http::Extensions::new();

@@ -22,6 +22,7 @@ use crate::upstream::{AnswerBody, AnswerBroken, SendError, Trailers};
 const COPIED_BELOW: usize = 64 * 1024;
 
 /// What came back from the upstream.
+#[expect(clippy::large_enum_variant, reason = "lives for one step; nearly all are whole")]
 pub(super) enum Received {
     /// An answer within bounds, whole.
     Whole(SavedResponse, StatusMeaning),

@@ -86,11 +86,14 @@ pub(super) fn announcement(trailers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Announces in the head of an answer the trailers that follow it.
 pub(super) fn announce_in(saved: &mut SavedResponse, trailers: Option<&HeaderMap>) {
-    saved.head.headers.retain(|(name, _)| name != header::TRAILER.as_str());
-    if let Some(names) = trailers.and_then(announcement) {
-        let names = bytes::Bytes::copy_from_slice(names.as_bytes());
-        saved.head.headers.push((header::TRAILER.as_str().to_owned(), names));
+    let names = trailers.and_then(announcement);
+    if names.is_none() && saved.head.header(header::TRAILER.as_str()).is_none() {
+        return;
     }
+    let announced = names
+        .map(|names| (header::TRAILER.as_str().to_owned(), bytes::Bytes::copy_from_slice(names.as_bytes())));
+    let others = saved.head.headers.iter().filter(|(name, _)| name != header::TRAILER.as_str());
+    saved.head.headers = others.cloned().chain(announced).collect();
 }
 
 /// Whether whoever sent these fields takes trailers (RFC 9110 §10.1.4). In HTTP/2 they need no chunks, and every

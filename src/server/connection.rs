@@ -66,7 +66,7 @@ pub(super) async fn serve(
     let deadline = Instant::now() + settings.header_timeout;
     let ready = tokio::select! {
         biased; // In one order, so that a simulation plays the same twice.
-        ready = timeout_at(deadline, prepare(socket, peer, settings, &around.reception)) => ready,
+        ready = timeout_at(deadline, Box::pin(prepare(socket, peer, settings, &around.reception))) => ready,
         () = around.stop.connections.cancelled() => return,
     };
     drop(proxy);
@@ -96,7 +96,7 @@ async fn speak_while_vouched_for(
         (around.stop.accepting.child_token(), around.stop.connections.child_token());
     let stop = Stop { accepting, connections };
     let around = Surroundings { stop: stop.clone(), ..around.clone() };
-    let mut spoken = std::pin::pin!(speak(ready, caller, &around));
+    let mut spoken = Box::pin(speak(ready, caller, &around));
     tokio::select! {
         ended = &mut spoken => ended,
         () = withdrawn.cancelled() => {
@@ -108,19 +108,20 @@ async fn speak_while_vouched_for(
     }
 }
 
+/// Boxed, all but the usual: a connection takes as much room as the largest way that it might have gone.
 async fn speak(ready: Ready, caller: Arc<Caller>, around: &Surroundings) -> Ended {
     match ready {
         Ready::Clear { socket, read, is_http2: true } => {
-            http2::serve(socket, read, caller, around).await;
+            Box::pin(http2::serve(socket, read, caller, around)).await;
             Ended::InOrder
         }
         Ready::Secured { stream, is_http2: true } => {
-            http2::serve(stream, Bytes::new(), caller, around).await;
+            Box::pin(http2::serve(stream, Bytes::new(), caller, around)).await;
             Ended::InOrder
         }
         Ready::Clear { socket, read, is_http2: false } => http1::serve(socket, read, caller, around).await,
         Ready::Secured { stream, is_http2: false } => {
-            http1::serve(*stream, Bytes::new(), caller, around).await
+            Box::pin(http1::serve(*stream, Bytes::new(), caller, around)).await
         }
     }
 }
@@ -153,13 +154,7 @@ async fn prepare(
         return None;
     }
     let is_trusted = is_trusted(address.ip(), settings);
-    let caller = |is_tls, certificate| Caller {
-        address,
-        is_trusted,
-        is_tls,
-        certificate,
-        newcomer: Newcomer::default(),
-    };
+    let caller = |is_tls, certificate| Caller { is_trusted, is_tls, certificate, ..Caller::at(address) };
     if let Some(acceptor) = reception.tls() {
         let secured = secure(&acceptor, socket, address, reception).await?;
         let ready = Ready::Secured { stream: Box::new(secured.stream), is_http2: secured.is_http2 };

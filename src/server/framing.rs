@@ -146,6 +146,11 @@ impl<S> LookedOver<S> {
         (looked_over, findings)
     }
 
+    /// Whether all of the requests before has been passed on, and none after them.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.scan.awaits_head() && self.clear == 0
+    }
+
     /// Looks at what is held.
     fn look_at_held(&mut self) {
         let Sight { clear, then } = self.scan.look(&self.held);

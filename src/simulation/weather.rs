@@ -371,7 +371,7 @@ impl World {
                     answer.fields.iter().map(|(name, value)| (name.clone(), Bytes::from(value.clone())));
                 let head = SavedHead { status: answer.status, headers: headers.collect() };
                 let body = Bytes::from(answer.body.clone());
-                let answer = SavedResponse { head, body, trailers: Vec::new() };
+                let answer = SavedResponse { head, body, trailers: [].into() };
                 Resolution::Complete { answer, keep_for: std::time::Duration::from_hours(1) }
             }
         };

@@ -6,17 +6,7 @@
 //! (`redis/link.rs`), so that none holds up another; the last two are opened when first needed. Where replicas
 //! are waited for, writes have others (`redis/acknowledged.rs`), and answers are read with care (`redis/kept.rs`). Must not know what a record means.
 //!
-//! ```text
-//! {namespace}:r:{key}      a record as in codec.rs; its body too if that is small
-//! {namespace}:b:{key}      the body, if it is larger; written and removed with its record
-//! {namespace}:s:session    a session that lives
-//! {namespace}:gate         why no new claims are taken, or nothing
-//! {namespace}:forgettings  how often an operator took a record away, or nothing
-//! {namespace}:w:{key}      the channel on which changes of a record are told
-//! ```
-//!
-//! The braces around the key (not those around `namespace`) are really there: they make the names of one
-//! record fall into one slot of a cluster. Names are frozen as stored bytes are.
+//! Read `redis/names.rs` for where things stand.
 
 mod acknowledged;
 mod address;
@@ -27,6 +17,7 @@ mod failed;
 mod kept;
 mod link;
 mod listing;
+mod names;
 mod node;
 mod scripts;
 mod sentinel;
@@ -73,6 +64,9 @@ const READ_TRIES: usize = 16;
 
 /// The server computes the moment of expiry in 64 bits; nothing is kept for longer than this.
 const KEEP_FOR_MAX: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// Room for the short words of a command.
+const ARGUMENTS_LEN: usize = 32;
 
 /// How long the body of a record that stands in the way of a claim is waited for: less than a claim as a whole.
 const READ_PATIENCE: Duration = Duration::from_millis(500);
@@ -141,9 +135,9 @@ impl RedisStore {
             let answer = self.run(Lane::Bulk, &self.scripts.insert_apart, key, &arguments).await?;
             return optional_bytes("EVALSHA", answer);
         }
-        let (name, mut command) = (self.record_key(key), Cmd::new());
-        command.arg("SET").arg(&name).arg(&*joined(encoded));
-        command.arg("NX").arg("GET").arg("PX").arg(millis(keep_for));
+        let (name, value) = (self.record_key(key), joined(encoded));
+        let mut command = Cmd::with_capacity(7, name.len() + value.len() + ARGUMENTS_LEN);
+        command.arg("SET").arg(&name).arg(&*value).arg("NX").arg("GET").arg("PX").arg(millis(keep_for));
         optional_bytes("SET", self.servers.perform(&name, Lane::Small, Request::Write(&command)).await?)
     }
 
@@ -203,26 +197,6 @@ impl RedisStore {
         };
         let body = self.fetch_body(key).await?;
         Ok(body.ok_or(Cause::Damaged).and_then(|body| self.codec.read(key, Encoded { head, body })))
-    }
-
-    fn record_key(&self, key: &StorageKey) -> String {
-        format!("{}:r:{{{key}}}", self.namespace)
-    }
-
-    fn body_key(&self, key: &StorageKey) -> String {
-        format!("{}:b:{{{key}}}", self.namespace)
-    }
-
-    fn channel(&self, key: &StorageKey) -> String {
-        format!("{}:w:{{{key}}}", self.namespace)
-    }
-
-    fn gate_key(&self) -> String {
-        format!("{}:gate", self.namespace)
-    }
-
-    fn session_key(&self, session: Session) -> String {
-        format!("{}:s:{:032x}", self.namespace, u128::from_be_bytes(session.0))
     }
 }
 

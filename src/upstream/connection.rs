@@ -13,7 +13,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -31,6 +31,8 @@ pub(super) struct Watched {
     speaks_first: bool,
     link: Link,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Who is told of the cut.
+    told: Option<Waker>,
 }
 
 /// How many connections there are to one server.
@@ -176,7 +178,7 @@ impl Watched {
     pub(super) fn new(stream: Stream, counted: Counted) -> Self {
         let link = Link::default();
         let cut = Box::pin(link.0.cut.clone().cancelled_owned());
-        Self { stream, _counted: counted, speaks_first: false, link, cut }
+        Self { stream, _counted: counted, speaks_first: false, link, cut, told: None }
     }
 
     /// The peer may speak without being asked, as it may over HTTP/2.
@@ -220,12 +222,18 @@ impl Watched {
 
     /// What came of reading or writing, unless it waits on a connection that was cut.
     fn unless_cut<T>(&mut self, cx: &mut Context<'_>, came: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if came.is_pending() && self.cut.as_mut().poll(cx).is_ready() {
+        let is_told = self.told.as_ref().is_some_and(|told| told.will_wake(cx.waker()));
+        // Nothing is cut that was not refused before; what waits comes here several times in the course of each answer.
+        if came.is_ready() || is_told && !self.link.is_refused() {
+            return came;
+        }
+        if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::ConnectionAborted,
                 "the request was given up",
             )));
         }
+        self.told = Some(cx.waker().clone());
         came
     }
 

@@ -255,7 +255,7 @@ async fn a_late_word_without_a_body_or_without_a_run_lands_on_every_key_of_its_c
         let (_, late) = claim(&one, &way).await.unknown(UnknownReason::ResponseTimeout).await;
         assert_eq!(late.release(Unprocessed::SaidByStatus(429)).await, Settlement::Stored);
         let (_, late) = claim(&other, &way).await.unknown(UnknownReason::ResponseTimeout).await;
-        let head = SavedHead { status: 200, headers: Vec::new() };
+        let head = SavedHead { status: 200, headers: [].into() };
         assert_eq!(late.complete_without_body(head.clone()).await, Settlement::Stored);
         let told = one.open(&way).await.unwrap();
         assert!(matches!(&told, Opened::Known(Known::BodyNotKept(kept)) if *kept == head), "{told:?}");
@@ -408,7 +408,7 @@ async fn the_ledger_is_shown_by_its_store() {
 async fn an_answer_whose_body_is_not_kept_is_told_as_such_on_every_key() {
     let store = Unreliable::new();
     let (one, other) = (process(&store).await, process(&store).await);
-    let head = SavedHead { status: 200, headers: Vec::new() };
+    let head = SavedHead { status: 200, headers: [].into() };
     for (way, asked) in
         [(pay(), pay()), (Question { key: StorageKey::from_bytes([7; 32]), ..pay_in_two_ways() }, earlier())]
     {

@@ -301,9 +301,9 @@ pub(crate) fn pay() -> Question {
 
 pub(crate) fn answer(body: &'static str) -> SavedResponse {
     SavedResponse {
-        head: SavedHead { status: 201, headers: Vec::new() },
+        head: SavedHead { status: 201, headers: [].into() },
         body: Bytes::from_static(body.as_bytes()),
-        trailers: Vec::new(),
+        trailers: [].into(),
     }
 }
 

@@ -193,7 +193,8 @@ async fn a_completion_is_known_again_though_its_repetition_bears_a_later_date() 
     let attempt = attempt(&ledger).await;
     let dated = |date: &'static str| {
         let mut answer = answer("as the ledger of the bank says");
-        answer.head.headers.push(("date".to_owned(), date.into()));
+        let dated = [("date".to_owned(), date.into())];
+        answer.head.headers = answer.head.headers.iter().cloned().chain(dated).collect();
         Resolution::Complete { answer, keep_for: 600 * SECOND }
     };
     let (first, later) = ("Mon, 23 Nov 2026 09:00:00 GMT", "Mon, 23 Nov 2026 09:00:07 GMT");

@@ -7,7 +7,7 @@ use onceway::protocol::fingerprint::Fingerprint;
 use onceway::protocol::record::{
     Attempt, Phase, Record, Session, Settled, UnixMillis, UnknownReason, Version,
 };
-use onceway::protocol::saved::{SavedHead, SavedResponse};
+use onceway::protocol::saved::{FieldLines, SavedHead, SavedResponse};
 use onceway::protocol::scope::StorageKey;
 use uuid::Uuid;
 
@@ -98,7 +98,7 @@ fn odd_head() -> SavedHead {
 }
 
 /// Repeats, emptiness and bytes that are no UTF-8.
-fn odd_lines(name: &str) -> Vec<(String, Bytes)> {
+fn odd_lines(name: &str) -> FieldLines {
     let values: [&'static [u8]; 4] = [b"plain", b"", b"\xff\x80\t\xc3\x28", b"plain"];
     values.iter().map(|value| (name.to_owned(), Bytes::from_static(value))).collect()
 }

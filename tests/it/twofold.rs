@@ -175,9 +175,9 @@ async fn gateway(store: &Arc<MemoryStore>) -> Ledger {
 
 async fn request(ledger: Ledger, knows: Knows, end: End) -> Became {
     let saved = SavedResponse {
-        head: SavedHead { status: 201, headers: Vec::new() },
+        head: SavedHead { status: 201, headers: [].into() },
         body: Bytes::from_static(b"paid"),
-        trailers: Vec::new(),
+        trailers: [].into(),
     };
     match ledger.open(&asked_by(knows)).await.unwrap() {
         Opened::Known(Known::Replay(..)) => Became::Replayed,

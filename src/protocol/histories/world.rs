@@ -499,11 +499,11 @@ impl Ending {
 
 /// The upstream's answer to one attempt: no two are alike.
 pub(super) fn answer(attempt: u8) -> SavedResponse {
-    SavedResponse { head: head(attempt), body: Bytes::new(), trailers: Vec::new() }
+    SavedResponse { head: head(attempt), body: Bytes::new(), trailers: [].into() }
 }
 
 fn head(attempt: u8) -> SavedHead {
-    SavedHead { status: 200 + u16::from(attempt), headers: Vec::new() }
+    SavedHead { status: 200 + u16::from(attempt), headers: [].into() }
 }
 
 pub(super) fn answered_attempt(head: &SavedHead) -> u8 {

@@ -3,6 +3,8 @@
 //! Pure. Knows framing, syntax and limits; what fields mean is looked at in `../../proxy/wellformed.rs`. Source: RFC
 //! 9112 §2 to §6. Read `scan.rs` after.
 
+use memchr::memchr;
+
 use super::Limits;
 use super::start_line::{self, StartLine};
 use crate::proxy::Doubt;
@@ -66,9 +68,7 @@ impl Head {
     /// Looks at the head's bytes, from its first on; those looked at before stand there again. `None`: more are to
     /// come.
     pub(super) fn look(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<Complete>, Doubt> {
-        while let Some(found) =
-            bytes.get(self.sought..).unwrap_or_default().iter().position(|byte| *byte == b'\n')
-        {
+        while let Some(found) = memchr(b'\n', bytes.get(self.sought..).unwrap_or_default()) {
             let end = self.sought + found;
             let line = bytes.get(self.line_at..end).unwrap_or_default();
             (self.line_at, self.sought) = (end + 1, end + 1);
@@ -136,8 +136,11 @@ impl Head {
         if self.fields > limits.header_count_max {
             return Err(Doubt::TooManyFields { max: limits.header_count_max });
         }
-        let colon = line.iter().position(|byte| !is_token(*byte));
-        let (name, value) = match colon.and_then(|at| line.split_at_checked(at)) {
+        let first_odd = || line.iter().position(|byte| !is_token(*byte));
+        // Seeking the colon first is quicker where all is well: the name is looked at without an early end.
+        let colon = memchr(b':', line)
+            .filter(|at| line.iter().take(*at).fold(true, |fine, byte| fine & is_token(*byte)));
+        let (name, value) = match colon.or_else(first_odd).and_then(|at| line.split_at_checked(at)) {
             Some((name @ [_, ..], [b':', value @ ..])) => (name, value),
             Some(([], [b' ' | b'\t', ..])) => {
                 return Err(Doubt::Malformed("a line of the head begins with a blank"));
@@ -147,7 +150,7 @@ impl Head {
             }
             Some(_) | None => return Err(Doubt::Malformed("a field's name is not well-formed")),
         };
-        if value.contains(&b'\r') {
+        if memchr(b'\r', value).is_some() {
             return Err(Doubt::Malformed("a field's value holds a bare CR"));
         }
         // Without an early end, so that the compiler may look at many bytes at once.

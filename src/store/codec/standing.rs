@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn the_head_tells_who_works_on_a_claim_and_that_an_answer_stays_sealed_or_not() {
         let settled = Settled { at: UnixMillis(2), keep_for: std::time::Duration::from_secs(1) };
-        let head = SavedHead { status: 201, headers: Vec::new() };
+        let head = SavedHead { status: 201, headers: [].into() };
         for (phase, tells) in [
             (Phase::InFlight, Standing::InFlight(SESSION)),
             (Phase::DoneWithoutBody { head, settled }, Standing::Answered),

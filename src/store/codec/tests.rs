@@ -211,7 +211,7 @@ fn any_bytes(most: usize) -> impl Strategy<Value = Bytes> {
 }
 
 fn any_lines() -> impl Strategy<Value = FieldLines> {
-    prop::collection::vec(("[a-z-]{0,20}", any_bytes(50)), 0..6)
+    prop::collection::vec(("[a-z-]{0,20}", any_bytes(50)), 0..6).prop_map(FieldLines::from)
 }
 
 fn any_head() -> impl Strategy<Value = SavedHead> {

@@ -219,9 +219,9 @@ fn done(claim: &Record, body_bytes: usize) -> Record {
     record.version.revision += 1;
     record.phase = Phase::Done {
         saved: SavedResponse {
-            head: SavedHead { status: 201, headers: Vec::new() },
+            head: SavedHead { status: 201, headers: [].into() },
             body: vec![7; body_bytes].into(),
-            trailers: Vec::new(),
+            trailers: [].into(),
         },
         settled: Settled { at: UnixMillis(4), keep_for: LONG },
     };

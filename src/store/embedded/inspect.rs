@@ -18,7 +18,7 @@ const SYNC_MIN: Duration = Duration::from_micros(5);
 
 /// The share in use is counted, page by page, up to this size of the file: counting takes time, and the
 /// gateway may be starting.
-const COUNTED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const COUNTED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Kinds of file systems that are gone when the machine is switched off, or with the container.
 const FORGETFUL: &[(&str, &str)] = &[

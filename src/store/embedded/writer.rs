@@ -27,6 +27,10 @@ const BATCH_MAX: usize = 256;
 /// How often expired records are removed while nobody writes.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
+/// How often the time is written down along with what is committed, in milliseconds: each time costs pages of a table of
+/// its own. After a crash the store's clock may begin by so much before what the file has seen: records live longer.
+const CLOCK_KEPT_EVERY: u64 = 1000;
+
 /// Expired records removed in a transaction of their own.
 const SWEPT_AT_ONCE: usize = 512;
 
@@ -158,6 +162,8 @@ where
 struct Desk {
     engine: Arc<Engine>,
     store_clock: StoreClock,
+    /// When the time was written down last, by the store's clock.
+    clock_kept_at: u64,
     health: Health,
     backlog: Backlog,
     crowd: Arc<Crowd>,
@@ -178,7 +184,15 @@ struct Relapse {
 impl Desk {
     fn new(engine: Arc<Engine>, store_clock: StoreClock) -> Self {
         let health = Health::Well { relapse: None };
-        Self { engine, store_clock, health, backlog: Backlog::default(), crowd: Arc::default() }
+        let clock_kept_at = store_clock.now();
+        Self {
+            engine,
+            store_clock,
+            clock_kept_at,
+            health,
+            backlog: Backlog::default(),
+            crowd: Arc::default(),
+        }
     }
 
     async fn serve(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
@@ -221,10 +235,12 @@ impl Desk {
     }
 
     /// All of the batch or nothing of it is on the disk when this returns; after an error, perhaps.
-    fn commit(&self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+    fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        let now = self.store_clock.now();
+        let keeps_clock = now.saturating_sub(self.clock_kept_at) >= CLOCK_KEPT_EVERY;
         self.engine.write(|database| {
             let transaction = tables::begin(database)?;
-            let mut tables = Tables::open(&transaction, self.store_clock.now())?;
+            let mut tables = Tables::open(&transaction, now)?;
             for job in batch.iter_mut() {
                 job.apply(&mut tables)?;
             }
@@ -233,10 +249,16 @@ impl Desk {
                 return Ok(transaction.abort()?);
             }
             tables.sweep(SWEPT_PER_JOB * batch.len())?;
-            tables.keep_clock()?;
+            if keeps_clock {
+                tables.keep_clock()?;
+            }
             drop(tables);
             Ok(transaction.commit()?)
-        })
+        })?;
+        if keeps_clock {
+            self.clock_kept_at = now;
+        }
+        Ok(())
     }
 
     fn is_well(&self) -> bool {

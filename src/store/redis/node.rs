@@ -126,7 +126,9 @@ async fn send(link: &Link, command: &Cmd, is_asking: bool) -> Result<Value, Fail
 }
 
 fn call(verb: &str, script: &str, keys: &[&str], arguments: &[&[u8]]) -> Cmd {
-    let mut command = redis::cmd(verb);
-    command.arg(script).arg(keys.len()).arg(keys).arg(arguments);
+    let lengths = keys.iter().map(|key| key.len()).chain(arguments.iter().map(|argument| argument.len()));
+    let size = verb.len() + script.len() + size_of::<usize>() + lengths.sum::<usize>();
+    let mut command = Cmd::with_capacity(3 + keys.len() + arguments.len(), size);
+    command.arg(verb).arg(script).arg(keys.len()).arg(keys).arg(arguments);
     command
 }

@@ -14,6 +14,8 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memmem};
+
 use super::chunks::{self, Chunks, Step};
 
 /// Longest head, and most fields in it.
@@ -169,7 +171,7 @@ fn take_head<'a>(so_far: &mut Vec<u8>, bytes: &mut &'a [u8]) -> Result<Option<Co
 /// How long the head is that `bytes` begin with.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
     const END: &[u8] = b"\r\n\r\n";
-    bytes.windows(END.len()).position(|window| window == END).map(|at| at + END.len())
+    memmem::find(bytes, END).map(|at| at + END.len())
 }
 
 const BARE_LINE_FEED: &str = "a line of the head does not end in CR LF";
@@ -182,21 +184,31 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
     })
 }
 
+/// The lines of a head, without their ends. The last has lost its own with the head's.
+fn lines(head: &[u8]) -> impl Iterator<Item = Result<&[u8], &'static str>> {
+    let mut left = Some(head);
+    std::iter::from_fn(move || {
+        let text = left.take()?;
+        let Some((line, after)) = memchr(b'\n', text).and_then(|end| text.split_at_checked(end)) else {
+            return Some(Ok(text));
+        };
+        left = after.get(1..);
+        Some(line.strip_suffix(b"\r").ok_or(BARE_LINE_FEED))
+    })
+}
+
 /// Reads a head, and how it frames what follows.
 fn follows(head: &[u8], asked: Asked) -> Result<Follows, &'static str> {
     let text = head.strip_suffix(b"\r\n\r\n").unwrap_or(head);
-    let mut lines = text.split(|byte| *byte == b'\n').map(|line| (line.strip_suffix(b"\r"), line));
-    let last = lines.next_back();
-    // The last line has lost its end with the head's.
-    let mut lines = lines.map(|(line, _)| line).chain(last.map(|(_, line)| Some(line)));
-    let start = lines.next().flatten().ok_or(BARE_LINE_FEED)?;
+    let mut lines = lines(text);
+    let start = lines.next().ok_or(BARE_LINE_FEED)??;
     let (is_http11, status) = status_line(start)?;
     let mut fields = Fields::default();
     for (number, line) in lines.enumerate() {
         if number == FIELDS_MAX {
             return Err("the head has too many fields");
         }
-        fields.take(line.ok_or(BARE_LINE_FEED)?)?;
+        fields.take(line?)?;
     }
     if fields.is_chunked && fields.length.is_some() {
         return Err("Content-Length stands beside Transfer-Encoding");

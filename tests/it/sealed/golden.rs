@@ -47,7 +47,11 @@ fn head() -> SavedHead {
 }
 
 fn answer(body: Bytes) -> SavedResponse {
-    SavedResponse { head: head(), body, trailers: vec![("x-sum".to_owned(), Bytes::from_static(b"1"))] }
+    SavedResponse {
+        head: head(),
+        body,
+        trailers: vec![("x-sum".to_owned(), Bytes::from_static(b"1"))].into(),
+    }
 }
 
 fn settled() -> Settled {
