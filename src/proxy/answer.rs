@@ -29,6 +29,8 @@ pub struct AnswerStream {
     shares: Option<[Share; 2]>,
     /// What it takes of its caller's quota, given back at the same time.
     seat: Option<Arc<Seat>>,
+    /// Of the connection's exchanges, this one.
+    within: Option<Arc<()>>,
     /// Takes trailers, announced or not.
     aside: Option<Aside>,
     ending: Ending,
@@ -91,6 +93,12 @@ impl AnswerStream {
         Self { exchange: Some(exchange), shares: Some(shares), ..self }
     }
 
+    /// Holds `exchange`, by which the connection knows that something is under way, until the body is delivered.
+    #[must_use]
+    pub fn within(self, exchange: Arc<()>) -> Self {
+        Self { within: Some(exchange), ..self }
+    }
+
     /// Keeps its caller's place until the body is delivered.
     pub(super) fn seated(self, seat: Option<Arc<Seat>>) -> Self {
         Self { seat, ..self }
@@ -107,7 +115,15 @@ impl AnswerStream {
 
 impl From<Source> for AnswerStream {
     fn from(source: Source) -> Self {
-        Self { source, exchange: None, shares: None, seat: None, aside: None, ending: Ending::None }
+        Self {
+            source,
+            exchange: None,
+            shares: None,
+            seat: None,
+            within: None,
+            aside: None,
+            ending: Ending::None,
+        }
     }
 }
 
@@ -145,7 +161,7 @@ impl Body for AnswerStream {
                 && let Some(aside) = &self.aside
             {
                 std::task::ready!(aside.poll_end_with(trailers, cx));
-                (self.exchange, self.shares, self.seat) = (None, None, None);
+                (self.exchange, self.shares, self.seat, self.within) = (None, None, None, None);
                 return Poll::Ready(None);
             }
             let frame = std::task::ready!(self.poll_source(cx));
@@ -157,7 +173,7 @@ impl Body for AnswerStream {
                 },
                 (None, Ending::Known(trailers)) => self.ending = Ending::Due(trailers),
                 (None, Ending::None | Ending::Due(_)) => {
-                    (self.exchange, self.shares, self.seat) = (None, None, None);
+                    (self.exchange, self.shares, self.seat, self.within) = (None, None, None, None);
                     return Poll::Ready(None);
                 }
                 (frame @ Some(_), _) => return Poll::Ready(frame),

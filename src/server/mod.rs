@@ -14,6 +14,7 @@ mod limits;
 mod patience;
 mod proxy_protocol;
 mod reception;
+mod rest;
 mod socket;
 mod tls;
 

@@ -20,6 +20,7 @@ mod paths_spelled;
 mod problem_documents;
 mod regressions;
 mod reload;
+mod rest;
 mod several_gateways;
 mod store_down;
 mod streams;
