@@ -46,7 +46,7 @@ pub(super) fn render(held: &[Held]) -> Result<String, fmt::Error> {
     let mut out = String::new();
     line(&mut out, ["work", "measured", "held against", "result", "bar", "unit", "holds"])?;
     for held in held {
-        let digits = if held.unit.is_empty() { 2 } else { 0 };
+        let digits = if held.unit.is_empty() { 2 } else { 1 };
         line(
             &mut out,
             [
@@ -64,5 +64,5 @@ pub(super) fn render(held: &[Held]) -> Result<String, fmt::Error> {
 }
 
 fn line(out: &mut String, [work, measured, reference, value, bar, unit, holds]: [&str; 7]) -> fmt::Result {
-    writeln!(out, "{work:<48} {measured:>16} {reference:>26} {value:>7} {bar:>8} {unit:<4} {holds}")
+    writeln!(out, "{work:<48} {measured:>16} {reference:>26} {value:>7} {bar:>9} {unit:<4} {holds}")
 }

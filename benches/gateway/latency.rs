@@ -1,7 +1,7 @@
 //! What the gateway adds to a request's latency at half of what it can do.
 //!
 //! Requests are due at a fixed rate (`open_loop.rs`). Added is the 99th percentile of the gateway without that of nginx
-//! in the same round. Beside each first request somebody else asks the same Redis for a plain `SET` as large as a claim:
+//! in the same round: the median, or that of the least disturbed rounds if it is worse. Beside each first request somebody else asks the same Redis for a plain `SET` as large as a claim:
 //! that is the round trip of the bar. He has a thread of his own, as the gateway has, so that both wait alike for a
 //! processor.
 
@@ -22,7 +22,7 @@ use super::open_loop::due_within;
 use super::servers::Server;
 use super::site::Site;
 use super::subjects::Subject;
-use super::table::{median, percentile};
+use super::table::{least, median, percentile};
 use super::work::{REDIS, Role, Work};
 
 /// What `--only` is compared with.
@@ -148,15 +148,21 @@ impl<'a> Latency<'a> {
             Some(&road.seen.p99)
         };
         let (first, plain) = (p99(Work::First, Role::Gateway)?, p99(Work::Pass, Role::Nginx)?);
-        let added = median(first.iter().zip(plain).map(|(first, plain)| first - plain).collect());
         let [_, round_trip] = self.round_trip.medians();
+        let usual = median(first.iter().zip(plain).map(|(first, plain)| first - plain).collect());
+        let usual = (usual, round_trip);
+        let undisturbed = (least(first) - least(plain), least(&self.round_trip.p99));
+        // A neighbour who disturbs nginx or Redis more than the gateway must not excuse it.
+        let bound = |round_trip: f64| 2.0 * round_trip + OWN_MICROS;
+        let is_worse = undisturbed.0 - bound(undisturbed.1) > usual.0 - bound(usual.1);
+        let (added, round_trip) = if is_worse { undisturbed } else { usual };
         Some(Held {
             work: TITLE.to_owned(),
             measured: format!("{added:.0} µs"),
             reference: format!("round trip: {round_trip:.0} µs"),
             value: added,
             unit: "µs",
-            bar: Bar::AtMost(2.0 * round_trip + OWN_MICROS),
+            bar: Bar::AtMost(bound(round_trip)),
         })
     }
 }

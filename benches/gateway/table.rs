@@ -118,6 +118,7 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
     f64::midpoint(lower, upper)
 }
 
-fn least(values: &[f64]) -> f64 {
+/// Infinite where there are none.
+pub(super) fn least(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
 }
