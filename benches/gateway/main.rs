@@ -1,107 +1,64 @@
-//! What the gateway costs: its processor time per request, beside nginx as a plain proxy in the same run.
+//! What the gateway costs, beside nginx, `HAProxy` and another gateway of its kind, and whether that keeps to the bars
+//! that it is held to.
 //!
-//! Every row of the table is measured once per round, one after another, and rounds repeat, so that a busy
-//! machine disturbs all rows alike; medians and ratios are what counts. Every answer is checked, and the
-//! executions at the upstream are counted: a wrong answer or a second execution fails the benchmark.
-//! Started by `scripts/bench`. Read `table.rs` for the output, `servers.rs` for what is started.
+//! Everything is measured once per round, one after another, and rounds repeat, so that a busy machine disturbs all
+//! alike; medians and ratios are what counts. Every answer is checked, and the executions at the upstream are counted: a
+//! wrong answer or a second execution fails the benchmark. Started by `scripts/bench`.
+//!
+//! A room for each concern: `per_request.rs` for processor time, `commits.rs` for the embedded store's rate, `latency.rs`,
+//! `large.rs`, `cores.rs`, `idle.rs` and `cold_start.rs`. Read `work.rs` for what is asked and the bars, `load.rs` for
+//! the callers, `servers.rs` for what is started, `bars.rs` for the table at the end.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+mod bars;
+mod cold_start;
+mod commits;
+mod cores;
 mod cpu;
+mod extent;
+mod idle;
+mod large;
+mod latency;
 mod load;
+mod measure;
+mod open_loop;
+mod per_request;
+mod records;
+mod references;
+mod round_trips;
 mod servers;
+mod site;
+mod subjects;
 mod table;
 mod upstream;
 mod wire;
+mod work;
 
-use std::fmt::Write as _;
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use cpu::Used;
-use load::{Callers, Finished, Keys, Plan, Seen};
-use servers::{RedisCounts, Server};
-use table::{Row, Sample};
-use upstream::{ANSWER_BYTES, GUARDED_PATH, Upstream};
+use commits::Commits;
+use cores::Cores;
+use extent::Extent;
+use large::Large;
+use latency::Latency;
+use measure::CONNECTIONS;
+use per_request::PerRequest;
+use site::Site;
+use upstream::ANSWER_BYTES;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// Callers at a time.
-const CONNECTIONS: usize = 32;
-
-/// Unmeasured requests before each measurement: connections, caches and code get warm.
-const WARM_UP: usize = 256;
-
-/// Keys finished beforehand on every gateway, to be repeated.
-const FINISHED: usize = 1000;
-
-/// For the log and the store's writer to do what the last requests left them.
-const SETTLE: Duration = Duration::from_millis(30);
-
-/// Requests of one caller by which round trips are counted.
-const COUNTED: u32 = 200;
-
-/// How much is measured.
-#[derive(Clone, Debug)]
-struct Extent {
-    rounds: usize,
-    requests: usize,
-    /// Limit of one measurement.
-    each: Duration,
-    /// No round begins after this.
-    total: Duration,
-    /// Only rows in whose work or store this occurs, and nginx.
-    only: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Work {
-    /// A request that no route guards.
-    Pass,
-    First,
-    /// Of one finished key by all callers.
-    ReplayOfOne,
-    /// Of many finished keys in turn.
-    Replay,
-    /// The same without records kept in memory.
-    ReplayFromStore,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Nginx,
-    /// A gateway as it is by default, with finished records kept in memory.
-    Gateway,
-    /// A gateway with `local_cache = "0"`.
-    Uncached,
-}
-
-/// A proxy under measurement.
-struct Subject {
-    server: Server,
-    role: Role,
-    /// nginx, or the gateway's store.
-    name: &'static str,
-    finished: Arc<Vec<Finished>>,
-}
-
-/// One line of the table.
-struct Case {
-    subject: usize,
-    work: Work,
-}
 
 fn main() -> ExitCode {
     // `cargo test --all-targets` runs this file too, and has no time for it.
     if !std::env::args().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }
-    match extent(std::env::args().skip(1)).and_then(|extent| run(&extent)) {
+    match Extent::of(std::env::args().skip(1)).and_then(|extent| run(&extent)) {
         Ok(report) => print(&mut io::stdout(), &report),
         Err(error) => {
             print(&mut io::stderr(), &format!("the benchmark failed: {error}\n"));
@@ -112,38 +69,6 @@ fn main() -> ExitCode {
 
 fn print(mut to: impl io::Write, text: &str) -> ExitCode {
     to.write_all(text.as_bytes()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
-}
-
-fn extent(mut arguments: impl Iterator<Item = String>) -> Result<Extent, Failure> {
-    let mut extent = Extent {
-        rounds: 12,
-        requests: 1500,
-        each: Duration::from_secs(3),
-        total: Duration::from_mins(1),
-        only: String::new(),
-    };
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
-        match argument.as_str() {
-            "--bench" => {}
-            "--long" => {
-                extent.rounds = 60;
-                extent.requests = 4000;
-                extent.each = Duration::from_secs(20);
-                extent.total = Duration::from_mins(20);
-            }
-            "--rounds" => extent.rounds = value()?.parse()?,
-            "--requests" => extent.requests = value()?.parse()?,
-            "--only" => extent.only = value()?,
-            _ => {
-                return Err(format!(
-                    "expected --long, --rounds N, --requests N or --only WORD, not {argument}"
-                )
-                .into());
-            }
-        }
-    }
-    Ok(extent)
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -158,211 +83,94 @@ async fn run(extent: &Extent) -> Result<String, Failure> {
 }
 
 async fn measure(extent: &Extent) -> Result<String, Failure> {
-    let versions = versions()?;
-    let dir = servers::directory()?;
-    let upstream = Upstream::start()?;
-    let redis = Server::redis(dir.path())?;
-    let mut subjects = start_subjects(dir.path(), &upstream, &redis)?;
-    for subject in subjects.iter_mut().skip(1) {
-        subject.finish_some(&upstream).await?;
-    }
-    let cases = cases(&subjects, &extent.only);
-    let mut rows: Vec<Row> = cases.iter().map(|case| row(case, &subjects)).collect();
+    let versions = site::versions()?;
+    let permitted = idle::raise_open_files()?;
+    let site = Site::start()?;
+    let mut rooms = Rooms::open(&site, extent).await?;
     let began = Instant::now();
     let mut rounds = 0;
     while rounds < extent.rounds && (rounds == 0 || began.elapsed() < extent.total) {
-        for (case, row) in cases.iter().zip(&mut rows) {
-            let subject = subjects.get(case.subject).ok_or("a case names no subject")?;
-            let prefix = format!("round-{rounds}-{}", case.subject);
-            row.samples.push(subject.sample(case.work, &prefix, extent, &upstream).await?);
-        }
+        rooms.round(rounds).await?;
         rounds += 1;
         print(&mut io::stderr(), &format!("round {rounds} of {} done\n", extent.rounds));
     }
-    let table = table::render(&rows)?;
-    let round_trips = round_trips(&subjects, &redis, &upstream).await?;
+    let (mut report, mut held) = rooms.close().await?;
+    if extent.chooses(idle::TITLE) {
+        held.push(idle::measure(&site, extent.crowds, permitted).await?);
+    }
+    if extent.chooses(cold_start::TITLE) {
+        held.extend(cold_start::measure(&site, extent).await?);
+    }
+    report.push_str(&bars::render(&held)?);
     Ok(format!(
-        "{versions}; one thread each; {CONNECTIONS} connections, answers of {ANSWER_BYTES} bytes,\n\
-         {rounds} rounds of up to {} requests a row; medians; the last three columns are noisy\n\n\
-         {table}\n{round_trips}",
+        "{versions};\n\
+         one thread each unless said; {CONNECTIONS} connections, answers of {ANSWER_BYTES} bytes, {rounds} rounds of up to \
+         {} requests a row;\nmedians; the last three columns of the first table are noisy\n\n{report}",
         extent.requests
     ))
 }
 
-/// What runs here, and on what.
-fn versions() -> Result<String, Failure> {
-    let nginx = servers::version_of("nginx", "-v")?;
-    let redis = servers::version_of("redis-server", "--version")?;
-    let processors = std::thread::available_parallelism()?;
-    let own = env!("CARGO_PKG_VERSION");
-    Ok(format!("onceway {own}, nginx {nginx}, redis {redis} on {processors} shared processors"))
+/// What is measured round by round, as far as it was chosen.
+struct Rooms<'a> {
+    per_request: Option<PerRequest<'a>>,
+    commits: Option<Commits<'a>>,
+    latency: Option<Latency<'a>>,
+    large: Option<Large<'a>>,
+    cores: Option<Cores<'a>>,
 }
 
-/// nginx first, then each store with its cache of finished records and without.
-fn start_subjects(dir: &Path, upstream: &Upstream, redis: &Server) -> Result<Vec<Subject>, Failure> {
-    let subject = |server, role, name| Subject { server, role, name, finished: Arc::default() };
-    let mut subjects = vec![subject(Server::nginx(dir, upstream.address)?, Role::Nginx, "nginx")];
-    for (role, cache) in [(Role::Gateway, None), (Role::Uncached, Some("0"))] {
-        for (name, url) in [
-            ("memory:", "memory:".to_owned()),
-            ("file:", "file:./records".to_owned()),
-            ("redis://", format!("redis://{}/0", redis.address)),
-        ] {
-            let label = format!("{}-{}", name.trim_end_matches([':', '/']), subjects.len());
-            let server = Server::gateway(dir, &label, &url, cache, upstream.address)?;
-            subjects.push(subject(server, role, name));
-        }
+impl<'a> Rooms<'a> {
+    async fn open(site: &'a Site, extent: &'a Extent) -> Result<Self, Failure> {
+        Ok(Self {
+            per_request: PerRequest::start(site, extent).await?,
+            commits: if extent.chooses(commits::TITLE) { Some(Commits::start(site, extent)?) } else { None },
+            latency: if extent.chooses(latency::TITLE) {
+                Some(Latency::start(site, extent).await?)
+            } else {
+                None
+            },
+            large: if extent.chooses(large::TITLE) { Some(Large::start(site, extent).await?) } else { None },
+            cores: if extent.chooses(cores::TITLE) { Some(Cores::start(site, extent)?) } else { None },
+        })
     }
-    Ok(subjects)
-}
 
-/// The lines of the table in its order, nginx first.
-fn cases(subjects: &[Subject], only: &str) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for work in [Work::Pass, Work::First, Work::ReplayOfOne, Work::Replay, Work::ReplayFromStore] {
-        for (number, subject) in subjects.iter().enumerate() {
-            let is_chosen = subject.name.contains(only) || work.title().contains(only);
-            if subject.role.does(work) && (is_chosen || subject.role == Role::Nginx) {
-                cases.push(Case { subject: number, work });
-            }
+    async fn round(&mut self, round: usize) -> Result<(), Failure> {
+        if let Some(per_request) = &mut self.per_request {
+            per_request.round(round).await?;
         }
-    }
-    cases
-}
-
-fn row(case: &Case, subjects: &[Subject]) -> Row {
-    let by = subjects.get(case.subject).map_or("", |subject| subject.name);
-    Row { work: case.work.title(), by, samples: Vec::new() }
-}
-
-impl Role {
-    fn does(self, work: Work) -> bool {
-        match self {
-            Self::Nginx => work == Work::Pass,
-            Self::Gateway => work != Work::ReplayFromStore,
-            Self::Uncached => work == Work::ReplayFromStore,
+        if let Some(commits) = &mut self.commits {
+            commits.round(round).await?;
         }
-    }
-}
-
-impl Work {
-    fn title(self) -> &'static str {
-        match self {
-            Self::Pass => "pass-through",
-            Self::First => "first request",
-            Self::ReplayOfOne => "replay, one key",
-            Self::Replay => "replay, many keys",
-            Self::ReplayFromStore => "replay, local_cache = \"0\"",
+        if let Some(latency) = &mut self.latency {
+            latency.round(round).await?;
         }
-    }
-}
-
-impl Subject {
-    /// Finishes the keys that are repeated later.
-    async fn finish_some(&mut self, upstream: &Upstream) -> Result<(), Failure> {
-        let mut callers = Callers::connect(self.server.address, CONNECTIONS).await?;
-        let prefix = format!("finished-{}", self.server.pid());
-        let plan = Plan { time: Duration::from_secs(30), ..self.plan(Work::First, &prefix, FINISHED) };
-        let seen = counted(&mut callers, &plan, Work::First, upstream).await?;
-        self.finished = Arc::new(seen.finished);
+        if let Some(large) = &mut self.large {
+            large.round().await?;
+        }
+        if let Some(cores) = &mut self.cores {
+            cores.round(round).await?;
+        }
         Ok(())
     }
 
-    fn plan(&self, work: Work, prefix: &str, requests: usize) -> Plan {
-        let fresh = Keys::Fresh(prefix.to_owned());
-        let one = || Keys::Known(Arc::new(self.finished.iter().take(1).cloned().collect()));
-        let all = || Keys::Known(Arc::clone(&self.finished));
-        let (path, keys, status) = match work {
-            Work::Pass => ("/reports", fresh, None),
-            Work::First => (GUARDED_PATH, fresh, Some("executed")),
-            Work::ReplayOfOne => (GUARDED_PATH, one(), Some("replayed")),
-            Work::Replay | Work::ReplayFromStore => (GUARDED_PATH, all(), Some("replayed")),
-        };
-        Plan { path, keys, status, requests, time: Duration::from_secs(3) }
-    }
-
-    async fn sample(
-        &self,
-        work: Work,
-        prefix: &str,
-        extent: &Extent,
-        upstream: &Upstream,
-    ) -> Result<Sample, Failure> {
-        let mut callers = Callers::connect(self.server.address, CONNECTIONS).await?;
-        let warm_up = self.plan(work, &format!("{prefix}-warm"), WARM_UP);
-        counted(&mut callers, &warm_up, work, upstream).await?;
-        tokio::time::sleep(SETTLE).await;
-        let plan = Plan { time: extent.each, ..self.plan(work, prefix, extent.requests) };
-        let before = Used::by(self.server.pid())?;
-        let mut seen = counted(&mut callers, &plan, work, upstream).await?;
-        tokio::time::sleep(SETTLE).await;
-        let used = Used::by(self.server.pid())?.since(before);
-        seen.latencies.sort_unstable();
-        Ok(Sample {
-            requests: u32::try_from(seen.latencies.len())?,
-            used,
-            took: seen.took,
-            p50: table::percentile(&seen.latencies, 50),
-            p99: table::percentile(&seen.latencies, 99),
-        })
-    }
-}
-
-/// Plays a plan and holds its executions at the upstream against it.
-async fn counted(
-    callers: &mut Callers,
-    plan: &Plan,
-    work: Work,
-    upstream: &Upstream,
-) -> Result<Seen, Failure> {
-    let before = upstream.executions();
-    let seen = callers.play(plan).await?;
-    let executions = upstream.executions() - before;
-    let expected = match work {
-        Work::Pass | Work::First => seen.latencies.len(),
-        Work::ReplayOfOne | Work::Replay | Work::ReplayFromStore => 0,
-    };
-    if executions != u64::try_from(expected)? || upstream.repeated() != 0 {
-        let repeated = upstream.repeated();
-        return Err(
-            format!("{executions} executions instead of {expected}, {repeated} payments made twice").into()
-        );
-    }
-    Ok(seen)
-}
-
-/// How often Redis is asked per request, with one caller at a time so that no two commands share a read.
-async fn round_trips(subjects: &[Subject], redis: &Server, upstream: &Upstream) -> Result<String, Failure> {
-    let mut report =
-        "Redis, per request of a single caller (calls made inside scripts are listed too):\n".to_owned();
-    let on_redis = subjects.iter().filter(|subject| subject.name == "redis://");
-    let asked = on_redis.flat_map(|subject| {
-        let works = [Work::First, Work::Replay, Work::ReplayFromStore].into_iter();
-        works.filter(|work| subject.role.does(*work)).map(move |work| (subject, work))
-    });
-    for (subject, work) in asked {
-        let mut callers = Callers::connect(subject.server.address, 1).await?;
-        let plan = subject.plan(work, "counted", usize::try_from(COUNTED)?);
-        let before = RedisCounts::of(redis)?;
-        let seen = counted(&mut callers, &plan, work, upstream).await?;
-        let after = RedisCounts::of(redis)?;
-        let per_request = |count: u64| {
-            Ok::<_, Failure>(
-                f64::from(u32::try_from(count)?) / f64::from(u32::try_from(seen.latencies.len())?),
-            )
-        };
-        // Between the two counts lie the reads of the second, and the heartbeats.
-        let pings = after.calls_of("ping") - before.calls_of("ping");
-        let reads = (after.reads - before.reads).saturating_sub(pings + 1);
-        let mut commands = Vec::new();
-        for (command, calls) in &after.calls {
-            let calls = per_request(calls - before.calls_of(command))?;
-            if calls >= 0.1 {
-                commands.push(format!("{command} {calls:.2}"));
-            }
+    /// What is told of it all, and what is held against a bar. Ends the processes that were only measured here.
+    async fn close(self) -> Result<(String, Vec<bars::Held>), Failure> {
+        let (mut sections, mut held) = (Vec::new(), Vec::new());
+        if let Some(per_request) = &self.per_request {
+            sections.push(per_request.report().await?);
+            held.extend(per_request.held());
         }
-        let commands = if commands.is_empty() { "none".to_owned() } else { commands.join(", ") };
-        writeln!(report, "{:<26} {:.2} round trips ({commands})", work.title(), per_request(reads)?)?;
+        held.extend(self.commits.iter().map(Commits::held));
+        if let Some(latency) = &self.latency {
+            sections.push(latency.report()?);
+            held.extend(latency.held());
+        }
+        if let Some(large) = &self.large {
+            sections.push(large.report()?);
+            held.extend(large.held());
+        }
+        held.extend(self.cores.iter().flat_map(Cores::held));
+        sections.push(String::new());
+        Ok((sections.join("\n"), held))
     }
-    Ok(report)
 }

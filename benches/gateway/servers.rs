@@ -9,11 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::Failure;
 
 const START_WITHIN: Duration = Duration::from_secs(10);
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Another process may take a port between its choice and its use; then another is chosen.
 const PORTS_TRIED_MAX: usize = 5;
@@ -26,7 +28,20 @@ pub(super) fn directory() -> io::Result<TempDir> {
 /// A process that serves on an address.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
+    /// When it was started.
+    pub(super) since: Instant,
     child: Child,
+}
+
+/// What a gateway's configuration says beside its address and its upstream.
+#[derive(Clone, Copy)]
+pub(super) struct Setup<'a> {
+    /// `store.url`.
+    pub(super) store: &'a str,
+    /// `store.local_cache`, if set.
+    pub(super) cache: Option<&'a str>,
+    /// `server.threads`.
+    pub(super) threads: u32,
 }
 
 impl Server {
@@ -34,10 +49,12 @@ impl Server {
         self.child.id()
     }
 
-    /// nginx as a plain proxy with one process, keeping its connections to `upstream`, an access log on.
+    /// nginx with one process and an access log: a plain proxy that keeps its connections to `upstream`, and below
+    /// `/static/` a server of the files in the folder of that name.
     pub(super) fn nginx(dir: &Path, upstream: SocketAddr) -> Result<Self, Failure> {
         Self::start("nginx", &dir.join("nginx"), |dir, port| {
             let config = dir.join("nginx.conf");
+            fs::create_dir_all(dir.join("static"))?;
             fs::write(&config, nginx_config(dir, port, upstream))?;
             let mut command = Command::new("nginx");
             command.arg("-p").arg(dir).arg("-e").arg(dir.join("error.log")).arg("-c").arg(config);
@@ -64,9 +81,19 @@ impl Server {
         cache: Option<&str>,
         upstream: SocketAddr,
     ) -> Result<Self, Failure> {
+        Self::gateway_with(dir, name, &Setup { store, cache, threads: 1 }, upstream)
+    }
+
+    /// The gateway set up so, its log as it is by default. `name` is that of its directory and its namespace.
+    pub(super) fn gateway_with(
+        dir: &Path,
+        name: &str,
+        setup: &Setup<'_>,
+        upstream: SocketAddr,
+    ) -> Result<Self, Failure> {
         Self::start("onceway", &dir.join(name), |dir, port| {
             let config = dir.join("onceway.toml");
-            fs::write(&config, gateway_config(name, port, free_port()?, store, cache, upstream))?;
+            fs::write(&config, gateway_config(name, port, free_port()?, setup, upstream))?;
             let mut command = Command::new(env!("CARGO_BIN_EXE_onceway"));
             command.current_dir(dir).arg("serve").arg("--config").arg(config);
             Ok(command)
@@ -85,14 +112,28 @@ impl Server {
             let output = File::create(dir.join("log"))?;
             let mut command = command(dir, port)?;
             command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+            let since = Instant::now();
             let child = command.spawn().map_err(|error| format!("start {program}: {error}"))?;
-            let mut server = Self { address: (Ipv4Addr::LOCALHOST, port).into(), child };
+            let mut server = Self { address: (Ipv4Addr::LOCALHOST, port).into(), since, child };
             if server.is_up_in_time()? {
                 return Ok(server);
             }
         }
         let log = fs::read_to_string(dir.join("log"))?;
         Err(format!("{program} did not start; its log:\n{log}").into())
+    }
+
+    /// Has the process end in order.
+    pub(super) fn stop(mut self) -> Result<(), Failure> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let deadline = Instant::now() + STOP_WITHIN;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err("a server did not end in time".into());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Waits until the process listens. Answers whether it does and still runs.
@@ -102,7 +143,7 @@ impl Server {
             if TcpStream::connect(self.address).is_ok() {
                 return Ok(true);
             }
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(1));
         }
         Ok(false)
     }
@@ -158,20 +199,22 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// One process does the work of a worker; a master beside it could outlive the benchmark.
+/// One process does the work of a worker; a master beside it could outlive the benchmark. `sendfile` and `tcp_nopush`
+/// are as in Debian's own configuration.
 fn nginx_config(dir: &Path, port: u16, upstream: SocketAddr) -> String {
     let dir = dir.display();
     format!(
         "daemon off; master_process off; worker_processes 1; pid {dir}/pid;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 16384; }}
 http {{
-    access_log {dir}/access.log;
+    access_log {dir}/access.log; sendfile on; tcp_nopush on;
     client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
     uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
     upstream service {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}
     server {{
         listen 127.0.0.1:{port};
         keepalive_requests 1000000000;
+        location /static/ {{ root {dir}; }}
         location / {{
             proxy_pass http://service;
             proxy_http_version 1.1;
@@ -185,19 +228,13 @@ http {{
     )
 }
 
-fn gateway_config(
-    name: &str,
-    port: u16,
-    admin_port: u16,
-    store: &str,
-    cache: Option<&str>,
-    upstream: SocketAddr,
-) -> String {
+fn gateway_config(name: &str, port: u16, admin_port: u16, setup: &Setup<'_>, upstream: SocketAddr) -> String {
+    let Setup { store, cache, threads } = setup;
     let cache = cache.map_or_else(String::new, |size| format!("local_cache = \"{size}\"\n"));
     format!(
         "[server]
 listen = \"127.0.0.1:{port}\"
-threads = 1
+threads = {threads}
 [admin]
 listen = \"127.0.0.1:{admin_port}\"
 [store]
@@ -207,6 +244,9 @@ namespace = \"{name}\"
 url = \"http://{upstream}\"
 [[routes]]
 path = \"/payments\"
+key = \"required\"
+[[routes]]
+path = \"/statements\"
 key = \"required\"
 "
     )

@@ -19,36 +19,49 @@ pub(super) struct Sample {
 pub(super) struct Row {
     pub(super) work: &'static str,
     pub(super) by: &'static str,
+    /// The row that this one is held against, which may be itself.
+    pub(super) reference: usize,
     pub(super) samples: Vec<Sample>,
 }
 
 impl Row {
     /// Processor time per request, round by round.
     fn cpu_micros(&self) -> Vec<f64> {
-        let per_request =
-            |sample: &Sample| sample.used.total.as_secs_f64() * 1e6 / f64::from(sample.requests);
-        self.samples.iter().map(per_request).collect()
+        self.samples.iter().map(Sample::cpu_micros).collect()
+    }
+
+    pub(super) fn median_micros(&self) -> f64 {
+        median(self.cpu_micros())
+    }
+
+    /// The median of the ratios within each round.
+    pub(super) fn ratio_to(&self, reference: &Self) -> f64 {
+        ratio(&self.cpu_micros(), &reference.cpu_micros())
     }
 }
 
 impl Sample {
+    /// Processor time per request.
+    pub(super) fn cpu_micros(&self) -> f64 {
+        self.used.total.as_secs_f64() * 1e6 / f64::from(self.requests)
+    }
+
     fn requests_per_second(&self) -> f64 {
         f64::from(self.requests) / self.took.as_secs_f64()
     }
 }
 
-/// Renders the rows. Ratios are to the first row, which is nginx: the median of those within each round, and
-/// that of the least disturbed rounds of both.
+/// Renders the rows. Ratios are to the row of nginx that a row is held against: the median of those within each
+/// round, and that of the least disturbed rounds of both.
 pub(super) fn render(rows: &[Row]) -> Result<String, fmt::Error> {
     let mut out = String::new();
     line(
         &mut out,
         &["work", "by", "CPU µs", "least", "/ nginx", "least", "user", "req/s", "p50 ms", "p99 ms"],
     )?;
-    let nginx: Vec<f64> = rows.first().map(Row::cpu_micros).unwrap_or_default();
-    for row in rows {
+    for row in rows.iter().filter(|row| !row.samples.is_empty()) {
         let cpu = row.cpu_micros();
-        let ratios = cpu.iter().zip(&nginx).map(|(cpu, nginx)| cpu / nginx);
+        let nginx = rows.get(row.reference).map(Row::cpu_micros).unwrap_or_default();
         let column = |of: fn(&Sample) -> f64| median(row.samples.iter().map(of).collect());
         line(
             &mut out,
@@ -57,7 +70,7 @@ pub(super) fn render(rows: &[Row]) -> Result<String, fmt::Error> {
                 row.by,
                 &format!("{:.1}", median(cpu.clone())),
                 &format!("{:.1}", least(&cpu)),
-                &format!("{:.2}", median(ratios.collect())),
+                &format!("{:.2}", ratio(&cpu, &nginx)),
                 &format!("{:.2}", least(&cpu) / least(&nginx)),
                 &format!("{} %", user_percent(&row.samples)),
                 &format!("{:.0}", column(Sample::requests_per_second)),
@@ -67,6 +80,11 @@ pub(super) fn render(rows: &[Row]) -> Result<String, fmt::Error> {
         )?;
     }
     Ok(out)
+}
+
+/// The median of the ratios within each round.
+pub(super) fn ratio(values: &[f64], references: &[f64]) -> f64 {
+    median(values.iter().zip(references).map(|(value, reference)| value / reference).collect())
 }
 
 /// The value that so many percent of the latencies do not exceed.
@@ -79,7 +97,7 @@ fn line(
     out: &mut String,
     [work, by, cpu, least, ratio, least_ratio, user, rate, p50, p99]: &[&str; 10],
 ) -> fmt::Result {
-    write!(out, "{work:<26} {by:<8} {cpu:>7} {least:>7} {ratio:>8} {least_ratio:>6}")?;
+    write!(out, "{work:<26} {by:<16} {cpu:>7} {least:>7} {ratio:>8} {least_ratio:>6}")?;
     writeln!(out, " {user:>5} {rate:>7} {p50:>7} {p99:>7}")
 }
 
@@ -89,16 +107,18 @@ fn user_percent(samples: &[Sample]) -> u64 {
     (user * 100).checked_div(user + system).unwrap_or_default()
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// In the middle of the sorted values; not a number where there are none.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    let upper = values.get(values.len() / 2).copied().unwrap_or_default();
+    let upper = values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
     if values.len() % 2 == 1 {
         return upper;
     }
-    let lower = values.get((values.len() / 2).saturating_sub(1)).copied().unwrap_or_default();
+    let lower = values.get((values.len() / 2).saturating_sub(1)).copied().unwrap_or(f64::NAN);
     f64::midpoint(lower, upper)
 }
 
-fn least(values: &[f64]) -> f64 {
+/// Infinite where there are none.
+pub(super) fn least(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
 }

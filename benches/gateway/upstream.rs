@@ -13,11 +13,17 @@ use tokio::task::JoinSet;
 
 use super::wire::{Message, Wire};
 
-/// Every answer is as long as this.
+/// Every answer but one is as long as this.
 pub(super) const ANSWER_BYTES: usize = 300;
+
+/// The answer from [`LARGE_PATH`] is as long as this.
+pub(super) const LARGE_BYTES: usize = 1024 * 1024;
 
 /// Requests to this path are payments: none may be made twice.
 pub(super) const GUARDED_PATH: &str = "/payments";
+
+/// So are these, and their answers are large.
+pub(super) const LARGE_PATH: &str = "/statements";
 
 /// The service, running until the process ends.
 pub(super) struct Upstream {
@@ -78,19 +84,25 @@ impl Executions {
     fn execute(&self, request: &Message<'_>) -> Vec<u8> {
         let key = request.field("idempotency-key").unwrap_or_default();
         let number = self.count.fetch_add(1, Ordering::AcqRel);
-        if request.second_word() == GUARDED_PATH {
+        let path = request.second_word();
+        if path == GUARDED_PATH || path == LARGE_PATH {
             let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
             if !paid.insert(key.to_owned()) {
                 self.repeated.fetch_add(1, Ordering::AcqRel);
             }
         }
         let start = format!("{}\"execution\":{number},\"note\":\"", answer_start(key));
-        let filler = ANSWER_BYTES.saturating_sub(start.len() + 2);
+        let filler = answer_bytes(path).saturating_sub(start.len() + 2);
         let head =
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n";
         let length = start.len() + filler + 2;
         format!("{head}Content-Length: {length}\r\n\r\n{start}{}\"}}", ".".repeat(filler)).into_bytes()
     }
+}
+
+/// How long an answer from this path is.
+pub(super) fn answer_bytes(path: &str) -> usize {
+    if path == LARGE_PATH { LARGE_BYTES } else { ANSWER_BYTES }
 }
 
 /// How the answer to a request with `key` begins.
