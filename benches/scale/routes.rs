@@ -1,0 +1,88 @@
+//! Routes: patterns of every kind in equal parts, asked for at random.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::Failure;
+use super::ask::{Ask, HOST};
+use super::callers::{Asks, Callers, fresh_key, fresh_number, replays};
+use super::gateways::{Config, Gateway};
+use super::measure::{Bench, CONNECTIONS, Case, tell};
+use super::process::{Held, mib};
+use super::table::{self, Row};
+
+const STEPS: [usize; 4] = [1, 10, 100, 1000];
+
+/// Requests answered beforehand, to be asked again.
+const ANSWERED: usize = 1000;
+
+/// A path that no route names, and that servers may read in several ways.
+const STRANGE_PATH: &str = "/files/a%20b%2Fc";
+
+pub(super) async fn measure(bench: &Bench) -> Result<String, Failure> {
+    let mut rows = Vec::new();
+    for routes in STEPS {
+        tell(&format!("starting with {routes} routes"));
+        rows.extend(step(bench, routes).await?);
+    }
+    Ok(table::render(
+        "Routes: exact, with a parameter at the end, within and in front, with all below, for a host; records in memory",
+        "routes",
+        &["RSS MiB"],
+        &rows,
+    )?)
+}
+
+async fn step(bench: &Bench, routes: usize) -> Result<Vec<Row>, Failure> {
+    let config = Config { routes: written(routes)?, ..Config::new(bench.service.address) };
+    let gateway = Gateway::start(bench.dir.path(), &config)?;
+    let rss = format!("{:.0}", mib(Held::by(gateway.pid())?.rss_bytes));
+    let mut callers = Callers::connect(gateway.address(), CONNECTIONS).await?;
+    let pass: Asks = Arc::new(move |caller| on_a_route(routes, Ask::pass(caller)));
+    let strange: Asks = Arc::new(|caller| Ask { path: STRANGE_PATH.to_owned(), ..Ask::pass(caller) });
+    let first: Asks = Arc::new(move |caller| on_a_route(routes, Ask::first(caller, fresh_key())));
+    let answered: Vec<Ask> = (0..u64::try_from(ANSWERED)?).map(|number| first(number)).collect();
+    bench.finish(&mut callers, &answered).await?;
+    let works = [
+        ("passed through, on a route", pass),
+        ("passed through, many readings", strange),
+        ("first request", first),
+        ("replay", replays(&answered)),
+    ];
+    let case = |(work, asks)| Case { row: Row::new(work, routes.to_string()), asks, stint: bench.stint() };
+    let mut cases = works.map(case);
+    bench.play(&gateway, &mut callers, &mut cases).await?;
+    Ok(cases.into_iter().map(|case| Row { facts: vec![rss.clone()], ..case.row }).collect())
+}
+
+/// So many routes for the configuration.
+fn written(routes: usize) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    for number in 0..routes {
+        let (host, path) = place(number, "{id}", "{*rest}");
+        writeln!(text, "[[routes]]\npath = \"{path}\"\nkey = \"required\"")?;
+        if let Some(host) = host {
+            writeln!(text, "host = \"{host}\"")?;
+        }
+    }
+    Ok(text)
+}
+
+/// Host and path of a route, or of a request to it.
+fn place(number: usize, id: &str, rest: &str) -> (Option<String>, String) {
+    match number % 6 {
+        0 => (None, format!("/shop-{number}/payments")),
+        1 => (None, format!("/shop-{number}/orders/{id}")),
+        2 => (None, format!("/shop-{number}/orders/{id}/refunds")),
+        3 => (None, format!("/{id}/kind-{number}/charges")),
+        4 => (None, format!("/shop-{number}/files/{rest}")),
+        _ => (Some(format!("shop-{number}.example.com")), "/payments".to_owned()),
+    }
+}
+
+/// The same request to one of the routes.
+fn on_a_route(routes: usize, ask: Ask) -> Ask {
+    let id = format!("{:08}", fresh_number());
+    let (host, path) = place(fastrand::usize(..routes), &id, &format!("a/b/{id}"));
+    Ask { host: host.unwrap_or_else(|| HOST.to_owned()), path, ..ask }
+}
