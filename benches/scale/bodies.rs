@@ -1,14 +1,13 @@
 //! Bodies: of requests and of answers, passed through, guarded, and replayed from memory and from each store.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Failure;
 use super::ask::{ANSWER_BYTES, Ask, REQUEST_BYTES};
-use super::callers::{Asks, Callers, Stint, fresh_key, replays};
-use super::gateways::{Config, Gateway};
-use super::measure::{Bench, Case, tell};
-use super::process::{Held, mib, number, reset_peak};
+use super::callers::{Asks, Stint, fresh_key, replays};
+use super::gateways::Config;
+use super::measure::{Bench, Case, Subject, tell};
+use super::process::{mib, number};
 use super::servers::{self, Server};
 use super::table::{self, Row};
 
@@ -30,97 +29,89 @@ const BYTES: usize = 96 * 1024 * 1024;
 const REQUESTS_MIN: usize = 8;
 
 /// Answers that are asked for again.
-const ANSWERED: usize = 8;
+const ANSWERED: u64 = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kept {
-    /// In the store that is memory, and the memory before it.
+    /// In the store that is memory, and in the memory before it; the others have none before them.
     Memory,
-    /// In a store alone.
-    Apart,
+    File,
+    Redis,
 }
 
 pub(super) async fn measure(bench: &Bench) -> Result<String, Failure> {
     let dir = servers::directory()?;
     let redis = Server::redis(dir.path())?;
-    let file = format!("file:{}", dir.path().join("records").display());
-    let stores = [
-        (Kept::Memory, "memory:", "memory:".to_owned()),
-        (Kept::Apart, "file:", file),
-        (Kept::Apart, "redis://", format!("redis://{}/0", redis.address)),
-    ];
     let mut rows = Vec::new();
-    for (kept, name, url) in stores {
+    for (kept, name) in [(Kept::Memory, "memory:"), (Kept::File, "file:"), (Kept::Redis, "redis://")] {
         tell(&format!("bodies on {name}"));
-        let cache = if kept == Kept::Memory { "1GiB" } else { "0" };
-        let config = Config {
-            store_url: url,
-            server: "buffered_bytes_max = \"1GiB\"\n".to_owned(),
-            store: format!("local_cache = \"{cache}\"\ntimeout = \"30s\"\n"),
-            policy: "request_body_max = \"16MiB\"\nresponse_body_max = \"16MiB\"\ncommit_timeout = \"30s\"\n"
-                .to_owned(),
-            ..Config::new(bench.service.address)
-        };
-        let gateway = Gateway::start(bench.dir.path(), &config)?;
+        let (mut subjects, mut cases) = (Vec::new(), Vec::new());
         for (bytes, size) in STEPS {
-            rows.extend(step(bench, &gateway, (kept, name), (bytes, size)).await?);
+            let url = match kept {
+                Kept::Memory => name.to_owned(),
+                Kept::File => format!("file:{}", dir.path().join(bytes.to_string()).display()),
+                Kept::Redis => format!("redis://{}/0", redis.address),
+            };
+            let mut subject = Subject::start(bench, &config(bench, kept, url), CONNECTIONS).await?;
+            let requests = bench.extent.requests.min(BYTES / bytes).max(REQUESTS_MIN);
+            let stint = Stint { at_once: CONNECTIONS, requests, time: bench.extent.each * 5 };
+            for (work, asks) in works(bench, &mut subject, (kept, name), bytes).await? {
+                let row = Row::new(&work, size.to_owned());
+                cases.push(Case { row, subject: subjects.len(), asks, stint });
+            }
+            subjects.push(subject);
         }
+        bench.play(&mut subjects, &mut cases).await?;
+        rows.extend(cases.into_iter().map(with_facts));
     }
-    Ok(table::render(
-        "Bodies: processor time for a request and, in the last columns but one, for each MiB of its body",
-        "body",
-        &["µs/MiB", "peak MiB"],
-        &rows,
-    )?)
+    let own = ["µs/MiB", "peak MiB"];
+    Ok(table::render("Bodies: of a request and, by itself, of its answer", "body", &own, &rows)?)
 }
 
-async fn step(
+fn config(bench: &Bench, kept: Kept, store_url: String) -> Config {
+    let cache = if kept == Kept::Memory { "1GiB" } else { "0" };
+    Config {
+        store_url,
+        server: "buffered_bytes_max = \"1GiB\"\n".to_owned(),
+        store: format!("local_cache = \"{cache}\"\ntimeout = \"30s\"\nsession_ttl = \"60s\"\n"),
+        policy: "request_body_max = \"16MiB\"\nresponse_body_max = \"16MiB\"\ncommit_timeout = \"30s\"\n"
+            .to_owned(),
+        ..Config::new(bench.service.address)
+    }
+}
+
+/// What is asked of a gateway with bodies of one size. What has nothing to do with the store is asked of one alone.
+async fn works(
     bench: &Bench,
-    gateway: &Gateway,
+    subject: &mut Subject,
     (kept, name): (Kept, &str),
-    (bytes, size): (usize, &str),
-) -> Result<Vec<Row>, Failure> {
-    let mut callers = Callers::connect(gateway.address(), CONNECTIONS).await?;
-    let most = bench.extent.requests.min(BYTES / bytes).max(REQUESTS_MIN);
-    let stint = Stint { at_once: CONNECTIONS, requests: most, time: bench.extent.each * 5 };
-    let answers: Vec<Ask> =
-        (0..ANSWERED).map(|_| Ask { answer_bytes: bytes, ..Ask::first(0, fresh_key()) }).collect();
-    bench.finish(&mut callers, &answers).await?;
+    bytes: usize,
+) -> Result<Vec<(String, Asks)>, Failure> {
+    let first = move |caller| Ask { answer_bytes: bytes, ..Ask::first(caller, fresh_key()) };
+    let answered: Vec<Ask> = (0..ANSWERED).map(first).collect();
+    bench.finish(&mut subject.callers, &answered).await?;
+    let asked = move |ask: Ask| Ask { body_bytes: bytes.max(REQUEST_BYTES), ..ask };
     let mut works: Vec<(String, Asks)> = Vec::new();
     if kept == Kept::Memory {
-        let request = bytes.max(REQUEST_BYTES);
-        works.push((
-            "request passed through".to_owned(),
-            Arc::new(move |caller| Ask { body_bytes: request, ..Ask::pass(caller) }),
-        ));
+        works.push(("request passed through".to_owned(), Arc::new(move |caller| asked(Ask::pass(caller)))));
         works.push((
             "answer passed through".to_owned(),
             Arc::new(move |caller| Ask { answer_bytes: bytes, ..Ask::pass(caller) }),
         ));
         works.push((
             "request, first".to_owned(),
-            Arc::new(move |caller| Ask { body_bytes: request, ..Ask::first(caller, fresh_key()) }),
+            Arc::new(move |caller| asked(Ask::first(caller, fresh_key()))),
         ));
     }
-    works.push((
-        format!("answer, first, {name}"),
-        Arc::new(move |caller| Ask { answer_bytes: bytes, ..Ask::first(caller, fresh_key()) }),
-    ));
-    works.push((format!("answer, replayed, {name}"), replays(&answers)));
-    let mut rows = Vec::new();
-    for (work, asks) in works {
-        // Each by itself, so that it has a peak of its own.
-        let mut cases = [Case { row: Row::new(&work, size.to_owned()), asks, stint }];
-        reset_peak(gateway.pid())?;
-        bench.play(gateway, &mut callers, &mut cases).await?;
-        // What the last request held is given back.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let peak = mib(Held::by(gateway.pid())?.peak_bytes);
-        let mebibytes = number(u64::try_from(bytes)?) / (1024.0 * 1024.0);
-        for Case { row, .. } in cases {
-            let facts = vec![format!("{:.0}", row.cpu_micros() / mebibytes), format!("{peak:.0}")];
-            rows.push(Row { facts, ..row });
-        }
-    }
-    Ok(rows)
+    works.push((format!("answer, first, {name}"), Arc::new(first)));
+    works.push((format!("answer, replayed, {name}"), replays(&answered)));
+    Ok(works)
+}
+
+fn with_facts(case: Case) -> Row {
+    let bytes = STEPS.iter().find(|(_, size)| *size == case.row.step).map_or(0, |(bytes, _)| *bytes);
+    let mebibytes = number(u64::try_from(bytes).unwrap_or(u64::MAX)) / (1024.0 * 1024.0);
+    let per_mebibyte = format!("{:.0}", case.row.cpu_micros() / mebibytes);
+    let peak = format!("{:.0}", mib(case.row.peak_bytes()));
+    Row { facts: vec![per_mebibyte, peak], ..case.row }
 }

@@ -2,7 +2,6 @@
 //! requests takes hours. They are written in the order of their storage keys, which the store of one file takes at its
 //! full speed; real keys come in any order, and leave its pages about two thirds full.
 
-use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -27,17 +26,17 @@ const KEEP_FOR: Duration = Duration::from_hours(24);
 /// Who asked for what was answered before, in turn.
 const CALLERS: u64 = 1000;
 
-/// The answered payment of this number.
-pub(super) fn answered(number: u64) -> Ask {
-    Ask::first(number % CALLERS, format!("filled-{number:010}"))
+/// One of so many answered payments.
+pub(super) fn answered(keys: u64, number: u64) -> Ask {
+    Ask::first(number % CALLERS, format!("filled-{keys}-{number:08}"))
 }
 
-/// Puts the answered payments of these numbers into a store.
-pub(super) async fn fill(store: &impl Transfer, numbers: Range<u64>) -> Result<(), Failure> {
+/// Puts so many answered payments into a store.
+pub(super) async fn fill(store: &impl Transfer, keys: u64) -> Result<(), Failure> {
     let hash_key = HashKey::new(None);
-    let mut places = Vec::with_capacity(usize::try_from(numbers.end - numbers.start)?);
-    for number in numbers {
-        places.push((storage_key(&hash_key, &answered(number))?, number));
+    let mut places = Vec::with_capacity(usize::try_from(keys)?);
+    for number in 0..keys {
+        places.push((storage_key(&hash_key, &answered(keys, number))?, number));
     }
     places.sort_unstable_by_key(|(key, _)| *key);
     let now = UnixMillis(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?);
@@ -46,7 +45,7 @@ pub(super) async fn fill(store: &impl Transfer, numbers: Range<u64>) -> Result<(
     for some in places.chunks(BATCH) {
         let mut records = Vec::with_capacity(some.len());
         for (key, number) in some {
-            let record = record(&hash_key, &answered(*number), *number, now);
+            let record = record(&hash_key, &answered(keys, *number), *number, now);
             // A moment apart each, as they would have come.
             keep_for += Duration::from_micros(100);
             records.push(Moved { key: *key, encoded: codec.encode(key, &record), keep_for });

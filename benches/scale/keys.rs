@@ -1,5 +1,5 @@
-//! Keys: as many as the step says stand in the store when it begins. What `memory:` holds comes in by requests, the
-//! others are filled past the gateway, which is started anew for each step.
+//! Keys: as many as the step says stand in the store before anything is measured. What `memory:` holds comes in by
+//! requests, the others are filled past the gateway. Each step has a store and a gateway of its own.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use super::Failure;
 use super::callers::{Asks, Callers, Stint, firsts};
 use super::fill::{answered, fill};
-use super::gateways::{Config, Gateway, NAMESPACE};
-use super::measure::{Bench, CONNECTIONS, Case, tell};
+use super::gateways::{Config, NAMESPACE};
+use super::measure::{Bench, CONNECTIONS, Case, Subject, tell};
 use super::process::{Held, available_bytes, bytes_in, mib};
 use super::servers::{self, Server};
 use super::table::{self, Row};
@@ -34,6 +34,9 @@ const RECORDS: &str = "records";
 /// Callers who fill.
 const FILLERS: usize = 64;
 
+/// Between two looks at what the service did.
+const FILLED_AT_ONCE: u64 = 100_000;
+
 /// A store is connected by then.
 const CONNECT_TRIES: u32 = 500;
 
@@ -44,33 +47,30 @@ enum Kept {
     Redis,
 }
 
-/// One store as its keys grow.
-struct Subject {
+/// A store with so many keys in it.
+struct Step {
     kept: Kept,
+    keys: u64,
     url: String,
     redis: Option<Server>,
     /// Goes with it, since it may be large.
     dir: TempDir,
-    /// Keys in it.
-    filled: u64,
-    /// The gateway whose own memory is the store.
-    lasting: Option<Gateway>,
 }
 
 pub(super) async fn measure(bench: &Bench) -> Result<String, Failure> {
     let steps = if bench.extent.is_long { &STEPS[..] } else { STEPS.get(..STEPS_SHORT).unwrap_or_default() };
     let (mut rows, mut left_out) = (Vec::new(), String::new());
     for kept in [Kept::Memory, Kept::File, Kept::Redis] {
-        let mut subject = Subject::new(kept)?;
+        let mut filled = Vec::new();
         for keys in steps {
-            if let Some(reason) = subject.cannot_hold(*keys)? {
+            if let Some(reason) = kept.cannot_hold(*keys)? {
                 writeln!(left_out, "{} {keys}: left out, {reason}", kept.name())?;
                 continue;
             }
             tell(&format!("filling {} with {keys} keys", kept.name()));
-            subject.fill(bench, *keys).await?;
-            subject.measure(bench, &mut rows).await?;
+            filled.push(Step::filled(bench, kept, *keys).await?);
         }
+        rows.extend(measure_store(bench, filled).await?);
     }
     let table = table::render(
         "Keys: first requests, and replays of any of them at random",
@@ -81,6 +81,58 @@ pub(super) async fn measure(bench: &Bench) -> Result<String, Failure> {
     Ok(table + &left_out)
 }
 
+/// Measures all steps of one store beside each other.
+async fn measure_store(bench: &Bench, filled: Vec<(Step, Option<Subject>)>) -> Result<Vec<Row>, Failure> {
+    let (mut steps, mut subjects) = (Vec::new(), Vec::new());
+    for (step, subject) in filled {
+        subjects.push(match subject {
+            Some(subject) => subject,
+            None => Subject::start(bench, &step.config(bench), CONNECTIONS).await?,
+        });
+        steps.push(step);
+    }
+    let mut rows = played(bench, &steps, &mut subjects, &["first request", "replay"]).await?;
+    if steps.iter().any(|step| step.kept == Kept::Memory) {
+        return Ok(rows);
+    }
+    // A file has but one gateway.
+    drop(subjects);
+    let mut uncached = Vec::new();
+    for step in &steps {
+        let config = Config { store: "local_cache = \"0\"\n".to_owned(), ..step.config(bench) };
+        uncached.push(Subject::start(bench, &config, CONNECTIONS).await?);
+    }
+    rows.extend(played(bench, &steps, &mut uncached, &["uncached replay"]).await?);
+    Ok(rows)
+}
+
+async fn played(
+    bench: &Bench,
+    steps: &[Step],
+    subjects: &mut [Subject],
+    works: &[&str],
+) -> Result<Vec<Row>, Failure> {
+    let mut cases = Vec::new();
+    for work in works {
+        for (subject, step) in steps.iter().enumerate() {
+            let keys = step.keys;
+            let again: Asks = Arc::new(move |_| answered(keys, fastrand::u64(..keys)).again());
+            let asks = if *work == "first request" { firsts() } else { again };
+            let row = Row::new(&format!("{work}, {}", step.kept.name()), keys.to_string());
+            cases.push(Case { row, subject, asks, stint: bench.stint() });
+        }
+    }
+    bench.play(subjects, &mut cases).await?;
+    let mut rows = Vec::new();
+    for case in cases {
+        let (step, subject) = (steps.get(case.subject), subjects.get(case.subject));
+        let (Some(step), Some(subject)) = (step, subject) else { return Err("a case names no step".into()) };
+        let facts = vec![format!("{:.0}", mib(subject.rss_bytes()?)), step.stored()?];
+        rows.push(Row { facts, ..case.row });
+    }
+    Ok(rows)
+}
+
 impl Kept {
     fn name(self) -> &'static str {
         match self {
@@ -89,122 +141,82 @@ impl Kept {
             Self::Redis => "redis://",
         }
     }
-}
-
-impl Subject {
-    fn new(kept: Kept) -> Result<Self, Failure> {
-        let dir = servers::directory()?;
-        let (url, redis) = match kept {
-            Kept::Memory => ("memory:".to_owned(), None),
-            Kept::File => (format!("file:{}", dir.path().join(RECORDS).display()), None),
-            Kept::Redis => {
-                let redis = Server::redis(dir.path())?;
-                (format!("redis://{}/0", redis.address), Some(redis))
-            }
-        };
-        Ok(Self { kept, url, redis, dir, filled: 0, lasting: None })
-    }
 
     /// Why there is no room for so many keys, if there is none.
-    fn cannot_hold(&self, keys: u64) -> Result<Option<String>, Failure> {
-        let (needed, available) = ((keys - self.filled) * MEMORY_PER_KEY, available_bytes()?);
-        let is_in_memory = match self.kept {
-            Kept::Memory | Kept::Redis => true,
-            Kept::File => false,
+    fn cannot_hold(self, keys: u64) -> Result<Option<String>, Failure> {
+        let (needed, available) = (keys * MEMORY_PER_KEY, available_bytes()?);
+        let is_in_memory = match self {
+            Self::Memory | Self::Redis => true,
+            Self::File => false,
         };
         let reason = format!("needs {:.0} MiB of memory and {:.0} are there", mib(needed), mib(available));
         Ok((is_in_memory && needed > available).then_some(reason))
+    }
+}
+
+impl Step {
+    /// A store with so many keys. What lives in a gateway's own memory comes with the gateway.
+    async fn filled(bench: &Bench, kept: Kept, keys: u64) -> Result<(Self, Option<Subject>), Failure> {
+        let dir = servers::directory()?;
+        let redis = if kept == Kept::Redis { Some(Server::redis(dir.path())?) } else { None };
+        let records = dir.path().join(RECORDS);
+        let url = match (kept, &redis) {
+            (Kept::File, _) => format!("file:{}", records.display()),
+            (_, Some(redis)) => format!("redis://{}/0", redis.address),
+            (Kept::Memory | Kept::Redis, None) => "memory:".to_owned(),
+        };
+        let step = Self { kept, keys, url, redis, dir };
+        let mut subject = None;
+        match kept {
+            Kept::Memory => {
+                let mut filling = Subject::start(bench, &step.config(bench), FILLERS).await?;
+                step.fill_by_requests(bench, &mut filling).await?;
+                filling.callers = Callers::connect(filling.gateway.address(), CONNECTIONS).await?;
+                subject = Some(filling);
+            }
+            Kept::File => fill(&EmbeddedStore::open(&records)?, keys).await?,
+            Kept::Redis => fill(&connected(&step.url).await?, keys).await?,
+        }
+        Ok((step, subject))
     }
 
     fn config(&self, bench: &Bench) -> Config {
         Config { store_url: self.url.clone(), ..Config::new(bench.service.address) }
     }
 
-    /// Brings it to so many keys.
-    async fn fill(&mut self, bench: &Bench, keys: u64) -> Result<(), Failure> {
-        let numbers = self.filled..keys;
-        match self.kept {
-            Kept::Memory => {
-                let gateway = match self.lasting.take() {
-                    Some(gateway) => gateway,
-                    None => Gateway::start(bench.dir.path(), &self.config(bench))?,
-                };
-                self.fill_by_requests(bench, &gateway, keys).await?;
-                self.lasting = Some(gateway);
+    async fn fill_by_requests(&self, bench: &Bench, subject: &mut Subject) -> Result<(), Failure> {
+        let (keys, next) = (self.keys, Arc::new(AtomicU64::new(0)));
+        loop {
+            let left = (keys - next.load(Ordering::Relaxed)).min(FILLED_AT_ONCE);
+            if left == 0 {
+                return Ok(());
             }
-            Kept::File => fill(&EmbeddedStore::open(&self.dir.path().join(RECORDS))?, numbers).await?,
-            Kept::Redis => {
-                let store = RedisStore::connect(&self.url, &Options::of(NAMESPACE))?;
-                for _ in 0..CONNECT_TRIES {
-                    if store.ping().await.is_ok() {
-                        break;
-                    }
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                fill(&store, numbers).await?;
-            }
-        }
-        self.filled = keys;
-        Ok(())
-    }
-
-    async fn fill_by_requests(&self, bench: &Bench, gateway: &Gateway, keys: u64) -> Result<(), Failure> {
-        const AT_ONCE: u64 = 100_000;
-        let next = Arc::new(AtomicU64::new(self.filled));
-        let mut callers = Callers::connect(gateway.address(), FILLERS).await?;
-        while next.load(Ordering::Relaxed) < keys {
-            let left = (keys - next.load(Ordering::Relaxed)).min(AT_ONCE);
             let counter = Arc::clone(&next);
-            let asks: Asks = Arc::new(move |_| answered(counter.fetch_add(1, Ordering::Relaxed)));
-            let requests = usize::try_from(left)?;
-            let stint = Stint { at_once: FILLERS, requests, time: Duration::from_hours(1) };
-            bench.counted(&mut callers, stint, &asks).await?;
-            gateway.empty_log()?;
+            let asks: Asks = Arc::new(move |_| answered(keys, counter.fetch_add(1, Ordering::Relaxed)));
+            let stint =
+                Stint { at_once: FILLERS, requests: usize::try_from(left)?, time: Duration::from_hours(1) };
+            bench.counted(&mut subject.callers, stint, &asks).await?;
+            subject.gateway.empty_log()?;
         }
-        Ok(())
     }
 
-    async fn measure(&mut self, bench: &Bench, rows: &mut Vec<Row>) -> Result<(), Failure> {
-        let (filled, name) = (self.filled, self.kept.name());
-        let again: Asks = Arc::new(move |_| answered(fastrand::u64(..filled)).again());
-        let case = |work: &str, asks: &Asks| Case {
-            row: Row::new(&format!("{name} {work}"), filled.to_string()),
-            asks: Arc::clone(asks),
-            stint: bench.stint(),
+    fn stored(&self) -> Result<String, Failure> {
+        let bytes = match (self.kept, &self.redis) {
+            (Kept::File, _) => bytes_in(&self.dir.path().join(RECORDS))?,
+            (_, Some(redis)) => Held::by(redis.pid())?.rss_bytes,
+            (Kept::Memory | Kept::Redis, None) => return Ok("–".to_owned()),
         };
-        let gateway = match self.lasting.take() {
-            Some(gateway) => gateway,
-            None => Gateway::start(bench.dir.path(), &self.config(bench))?,
-        };
-        let cases = vec![case("first request", &firsts()), case("replay", &again)];
-        rows.extend(self.measured(bench, &gateway, cases).await?);
-        if self.kept == Kept::Memory {
-            self.lasting = Some(gateway);
-            return Ok(());
-        }
-        drop(gateway);
-        let config = Config { store: "local_cache = \"0\"\n".to_owned(), ..self.config(bench) };
-        let uncached = Gateway::start(bench.dir.path(), &config)?;
-        let cases = vec![case("replay, local_cache = \"0\"", &again)];
-        rows.extend(self.measured(bench, &uncached, cases).await?);
-        Ok(())
+        Ok(format!("{:.0}", mib(bytes)))
     }
+}
 
-    async fn measured(
-        &self,
-        bench: &Bench,
-        gateway: &Gateway,
-        mut cases: Vec<Case>,
-    ) -> Result<Vec<Row>, Failure> {
-        let mut callers = Callers::connect(gateway.address(), CONNECTIONS).await?;
-        bench.play(gateway, &mut callers, &mut cases).await?;
-        let rss = format!("{:.0}", mib(Held::by(gateway.pid())?.rss_bytes));
-        let stored = match (self.kept, &self.redis) {
-            (Kept::File, _) => format!("{:.0}", mib(bytes_in(&self.dir.path().join(RECORDS))?)),
-            (Kept::Redis, Some(redis)) => format!("{:.0}", mib(Held::by(redis.pid())?.rss_bytes)),
-            (Kept::Memory | Kept::Redis, _) => "–".to_owned(),
-        };
-        let with_facts = |case: Case| Row { facts: vec![rss.clone(), stored.clone()], ..case.row };
-        Ok(cases.into_iter().map(with_facts).collect())
+async fn connected(url: &str) -> Result<RedisStore, Failure> {
+    let store = RedisStore::connect(url, &Options::of(NAMESPACE))?;
+    for _ in 0..CONNECT_TRIES {
+        if store.ping().await.is_ok() {
+            return Ok(store);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    Err("Redis cannot be reached".into())
 }

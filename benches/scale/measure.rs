@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use super::ask::Ask;
 use super::callers::{Asks, Callers, Seen, Stint};
 use super::cpu::Used;
-use super::gateways::Gateway;
-use super::process::used_between;
+use super::gateways::{Config, Gateway};
+use super::process::{Held, reset_peak, used_between};
 use super::service::Service;
 use super::table::{Row, Sample, percentile};
 use super::{Extent, Failure};
@@ -36,11 +36,31 @@ pub(super) struct Bench {
     pub(super) extent: Extent,
 }
 
+/// A gateway, and those who ask it.
+pub(super) struct Subject {
+    pub(super) gateway: Gateway,
+    pub(super) callers: Callers,
+}
+
 /// A row that is being filled, and how.
 pub(super) struct Case {
     pub(super) row: Row,
+    /// Which of the subjects is asked.
+    pub(super) subject: usize,
     pub(super) asks: Asks,
     pub(super) stint: Stint,
+}
+
+impl Subject {
+    pub(super) async fn start(bench: &Bench, config: &Config, callers: usize) -> Result<Self, Failure> {
+        let gateway = Gateway::start(bench.dir.path(), config)?;
+        let callers = Callers::connect(gateway.address(), callers).await?;
+        Ok(Self { gateway, callers })
+    }
+
+    pub(super) fn rss_bytes(&self) -> Result<u64, Failure> {
+        Ok(Held::by(self.gateway.pid())?.rss_bytes)
+    }
 }
 
 impl Bench {
@@ -49,47 +69,39 @@ impl Bench {
         Stint { at_once: CONNECTIONS, requests: self.extent.requests, time: self.extent.each }
     }
 
-    /// Measures all cases in turn, round by round, so that a busy machine disturbs all of them alike.
-    pub(super) async fn play(
-        &self,
-        gateway: &Gateway,
-        callers: &mut Callers,
-        cases: &mut [Case],
-    ) -> Result<(), Failure> {
+    /// Measures all cases in turn, round by round, so that a busy machine disturbs all of them alike. Those of one work
+    /// follow each other.
+    pub(super) async fn play(&self, subjects: &mut [Subject], cases: &mut [Case]) -> Result<(), Failure> {
+        let works: Vec<String> = cases.iter().map(|case| case.row.work.clone()).collect();
+        cases.sort_by_key(|case| works.iter().position(|work| *work == case.row.work));
         for round in 0..self.extent.rounds {
             for case in &mut *cases {
+                let subject = subjects.get_mut(case.subject).ok_or("a case names no subject")?;
                 if round == 0 {
                     let requests = WARM_UP.min(case.stint.requests);
-                    self.counted(callers, Stint { requests, ..case.stint }, &case.asks).await?;
+                    self.counted(&mut subject.callers, Stint { requests, ..case.stint }, &case.asks).await?;
                 }
-                let sample = self.sample(gateway, callers, case.stint, &case.asks).await?;
-                case.row.samples.push(sample);
+                case.row.samples.push(self.sample(subject, case.stint, &case.asks).await?);
             }
+            tell(&format!("round {} of {} done", round + 1, self.extent.rounds));
         }
-        for case in cases {
-            tell(&format!("{} {}: {:.1} µs", case.row.work, case.row.step, case.row.cpu_micros()));
-        }
-        gateway.empty_log()?;
-        Ok(())
+        subjects.iter().try_for_each(|subject| Ok(subject.gateway.empty_log()?))
     }
 
-    async fn sample(
-        &self,
-        gateway: &Gateway,
-        callers: &mut Callers,
-        stint: Stint,
-        asks: &Asks,
-    ) -> Result<Sample, Failure> {
+    async fn sample(&self, subject: &mut Subject, stint: Stint, asks: &Asks) -> Result<Sample, Failure> {
+        let pid = subject.gateway.pid();
         tokio::time::sleep(SETTLE).await;
-        let before = Used::by(gateway.pid())?;
-        let mut seen = self.counted(callers, stint, asks).await?;
+        reset_peak(pid)?;
+        let before = Used::by(pid)?;
+        let mut seen = self.counted(&mut subject.callers, stint, asks).await?;
         tokio::time::sleep(SETTLE).await;
-        let used = used_between(before, Used::by(gateway.pid())?);
+        let used = used_between(before, Used::by(pid)?);
         seen.latencies.sort_unstable();
         Ok(Sample {
             requests: u32::try_from(seen.latencies.len())?.max(1),
             used,
             p99: percentile(&seen.latencies, 99),
+            peak_bytes: Held::by(pid)?.peak_bytes,
         })
     }
 

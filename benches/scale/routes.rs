@@ -5,26 +5,40 @@ use std::sync::Arc;
 
 use super::Failure;
 use super::ask::{Ask, HOST};
-use super::callers::{Asks, Callers, fresh_key, fresh_number, replays};
-use super::gateways::{Config, Gateway};
-use super::measure::{Bench, CONNECTIONS, Case, tell};
-use super::process::{Held, mib};
+use super::callers::{Asks, fresh_key, fresh_number, replays};
+use super::gateways::Config;
+use super::measure::{Bench, CONNECTIONS, Case, Subject, tell};
+use super::process::mib;
 use super::table::{self, Row};
 
 const STEPS: [usize; 4] = [1, 10, 100, 1000];
 
 /// Requests answered beforehand, to be asked again.
-const ANSWERED: usize = 1000;
+const ANSWERED: u64 = 1000;
 
 /// A path that no route names, and that servers may read in several ways.
 const STRANGE_PATH: &str = "/files/a%20b%2Fc";
 
 pub(super) async fn measure(bench: &Bench) -> Result<String, Failure> {
-    let mut rows = Vec::new();
+    let (mut subjects, mut cases, mut facts) = (Vec::new(), Vec::new(), Vec::new());
     for routes in STEPS {
         tell(&format!("starting with {routes} routes"));
-        rows.extend(step(bench, routes).await?);
+        let config = Config { routes: written(routes)?, ..Config::new(bench.service.address) };
+        let mut subject = Subject::start(bench, &config, CONNECTIONS).await?;
+        facts.push(format!("{:.0}", mib(subject.rss_bytes()?)));
+        let first: Asks = Arc::new(move |caller| on_a_route(routes, Ask::first(caller, fresh_key())));
+        let answered: Vec<Ask> = (0..ANSWERED).map(|caller| first(caller)).collect();
+        bench.finish(&mut subject.callers, &answered).await?;
+        for (work, asks) in works(routes, first, &answered) {
+            let row = Row::new(work, routes.to_string());
+            cases.push(Case { row, subject: subjects.len(), asks, stint: bench.stint() });
+        }
+        subjects.push(subject);
     }
+    bench.play(&mut subjects, &mut cases).await?;
+    let with_facts =
+        |case: Case| Row { facts: facts.get(case.subject).cloned().into_iter().collect(), ..case.row };
+    let rows: Vec<Row> = cases.into_iter().map(with_facts).collect();
     Ok(table::render(
         "Routes: exact, with a parameter at the end, within and in front, with all below, for a host; records in memory",
         "routes",
@@ -33,26 +47,16 @@ pub(super) async fn measure(bench: &Bench) -> Result<String, Failure> {
     )?)
 }
 
-async fn step(bench: &Bench, routes: usize) -> Result<Vec<Row>, Failure> {
-    let config = Config { routes: written(routes)?, ..Config::new(bench.service.address) };
-    let gateway = Gateway::start(bench.dir.path(), &config)?;
-    let rss = format!("{:.0}", mib(Held::by(gateway.pid())?.rss_bytes));
-    let mut callers = Callers::connect(gateway.address(), CONNECTIONS).await?;
-    let pass: Asks = Arc::new(move |caller| on_a_route(routes, Ask::pass(caller)));
-    let strange: Asks = Arc::new(|caller| Ask { path: STRANGE_PATH.to_owned(), ..Ask::pass(caller) });
-    let first: Asks = Arc::new(move |caller| on_a_route(routes, Ask::first(caller, fresh_key())));
-    let answered: Vec<Ask> = (0..u64::try_from(ANSWERED)?).map(|number| first(number)).collect();
-    bench.finish(&mut callers, &answered).await?;
-    let works = [
-        ("passed through, on a route", pass),
-        ("passed through, many readings", strange),
+fn works(routes: usize, first: Asks, answered: &[Ask]) -> [(&'static str, Asks); 4] {
+    [
+        ("passed through, on a route", Arc::new(move |caller| on_a_route(routes, Ask::pass(caller)))),
+        (
+            "passed through, many readings",
+            Arc::new(|caller| Ask { path: STRANGE_PATH.to_owned(), ..Ask::pass(caller) }),
+        ),
         ("first request", first),
-        ("replay", replays(&answered)),
-    ];
-    let case = |(work, asks)| Case { row: Row::new(work, routes.to_string()), asks, stint: bench.stint() };
-    let mut cases = works.map(case);
-    bench.play(&gateway, &mut callers, &mut cases).await?;
-    Ok(cases.into_iter().map(|case| Row { facts: vec![rss.clone()], ..case.row }).collect())
+        ("replay", replays(answered)),
+    ]
 }
 
 /// So many routes for the configuration.

@@ -10,6 +10,8 @@ pub(super) struct Sample {
     pub(super) requests: u32,
     pub(super) used: Duration,
     pub(super) p99: Duration,
+    /// The most memory that the gateway held meanwhile.
+    pub(super) peak_bytes: u64,
 }
 
 /// One work at one step.
@@ -35,9 +37,15 @@ impl Row {
     pub(super) fn cpu_micros(&self) -> f64 {
         median(self.micros())
     }
+
+    /// The most memory that the gateway held while it was measured.
+    pub(super) fn peak_bytes(&self) -> u64 {
+        self.samples.iter().map(|sample| sample.peak_bytes).max().unwrap_or_default()
+    }
 }
 
-/// Renders the rows, each work in the order in which it came first.
+/// Renders the rows, each work in the order in which it came first. Ratios are to its first step: the median of those
+/// within each round, and that of the least disturbed rounds of both.
 pub(super) fn render(title: &str, step: &str, own: &[&str], rows: &[Row]) -> Result<String, fmt::Error> {
     let mut out = format!("{title}\n\n");
     let columns = [step, "CPU µs", "least", "/ first", "least", "p99 ms"];
@@ -53,12 +61,13 @@ pub(super) fn render(title: &str, step: &str, own: &[&str], rows: &[Row]) -> Res
         let first = steps().next().map(Row::micros).unwrap_or_default();
         for row in steps() {
             let micros = row.micros();
+            let ratios = micros.iter().zip(&first).map(|(own, first)| own / first);
             let p99 = median(row.samples.iter().map(|sample| sample.p99.as_secs_f64() * 1e3).collect());
             let cells = [
                 row.step.clone(),
                 format!("{:.1}", median(micros.clone())),
                 format!("{:.1}", least(&micros)),
-                format!("{:.2}", median(micros.clone()) / median(first.clone())),
+                format!("{:.2}", median(ratios.collect())),
                 format!("{:.2}", least(&micros) / least(&first)),
                 format!("{p99:.1}"),
             ];

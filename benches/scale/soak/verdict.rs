@@ -9,7 +9,7 @@ use super::super::process::{Held, kib, mib, number};
 use super::visitors::Counts;
 
 /// What that line may rise by in the second half, however long that is.
-const RISE_MAX_KIB: f64 = 4.0 * 1024.0;
+const RISE_MAX_KIB: f64 = 8.0 * 1024.0;
 
 /// How many more files and threads may be open in the second half than in the first,
 const FILES_MORE_MAX: u64 = 16;
