@@ -48,7 +48,9 @@ impl Config {
 
     fn text(&self, port: u16) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        writeln!(text, "[server]\nlisten = \"127.0.0.1:{port}\"\nthreads = 1\nidle_timeout = \"1h\"")?;
+        writeln!(text, "[server]\nlisten = \"127.0.0.1:{port}\"\nthreads = 1")?;
+        // Callers wait for each other.
+        writeln!(text, "idle_timeout = \"6h\"\nheader_timeout = \"6h\"")?;
         writeln!(text, "{}\n[admin]\nlisten = \"127.0.0.1:0\"", self.server)?;
         writeln!(text, "[store]\nurl = \"{}\"\nnamespace = \"{NAMESPACE}\"", self.store_url)?;
         writeln!(text, "{}\n[upstreams.default]\nurl = \"http://{}\"", self.store, self.upstream)?;
