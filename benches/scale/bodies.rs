@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::Failure;
 use super::ask::{ANSWER_BYTES, Ask, REQUEST_BYTES};
 use super::callers::{Asks, Stint, fresh_key, replays};
-use super::gateways::Config;
+use super::gateways::{self, Config};
 use super::measure::{Bench, Case, Subject, tell};
 use super::process::{mib, number};
-use super::servers::{self, Server};
+use super::servers;
 use super::table::{self, Row};
 
 const STEPS: [(usize, &str); 5] = [
@@ -41,7 +41,7 @@ enum Kept {
 
 pub(super) async fn measure(bench: &Bench) -> Result<String, Failure> {
     let dir = servers::directory()?;
-    let redis = Server::redis(dir.path())?;
+    let redis = gateways::redis(dir.path())?;
     let mut rows = Vec::new();
     for (kept, name) in [(Kept::Memory, "memory:"), (Kept::File, "file:"), (Kept::Redis, "redis://")] {
         tell(&format!("bodies on {name}"));
@@ -73,9 +73,8 @@ fn config(bench: &Bench, kept: Kept, store_url: String) -> Config {
     Config {
         store_url,
         server: "buffered_bytes_max = \"1GiB\"\n".to_owned(),
-        store: format!("local_cache = \"{cache}\"\ntimeout = \"30s\"\nsession_ttl = \"60s\"\n"),
-        policy: "request_body_max = \"16MiB\"\nresponse_body_max = \"16MiB\"\ncommit_timeout = \"30s\"\n"
-            .to_owned(),
+        store: format!("local_cache = \"{cache}\"\n"),
+        policy: "request_body_max = \"16MiB\"\nresponse_body_max = \"16MiB\"\n".to_owned(),
         ..Config::new(bench.service.address)
     }
 }

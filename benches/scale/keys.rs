@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use super::Failure;
 use super::callers::{Asks, Callers, Stint, firsts};
 use super::fill::{answered, fill};
-use super::gateways::{Config, NAMESPACE};
+use super::gateways::{self, Config, NAMESPACE};
 use super::measure::{Bench, CONNECTIONS, Case, Subject, tell};
-use super::process::{Held, available_bytes, bytes_in, mib};
+use super::process::{available_bytes, bytes_in, mib};
 use super::servers::{self, Server};
 use super::table::{self, Row};
 
@@ -158,7 +158,7 @@ impl Step {
     /// A store with so many keys. What lives in a gateway's own memory comes with the gateway.
     async fn filled(bench: &Bench, kept: Kept, keys: u64) -> Result<(Self, Option<Subject>), Failure> {
         let dir = servers::directory()?;
-        let redis = if kept == Kept::Redis { Some(Server::redis(dir.path())?) } else { None };
+        let redis = if kept == Kept::Redis { Some(gateways::redis(dir.path())?) } else { None };
         let records = dir.path().join(RECORDS);
         let url = match (kept, &redis) {
             (Kept::File, _) => format!("file:{}", records.display()),
@@ -203,7 +203,7 @@ impl Step {
     fn stored(&self) -> Result<String, Failure> {
         let bytes = match (self.kept, &self.redis) {
             (Kept::File, _) => bytes_in(&self.dir.path().join(RECORDS))?,
-            (_, Some(redis)) => Held::by(redis.pid())?.rss_bytes,
+            (_, Some(redis)) => gateways::redis_memory(redis)?,
             (Kept::Memory | Kept::Redis, None) => return Ok("–".to_owned()),
         };
         Ok(format!("{:.0}", mib(bytes)))

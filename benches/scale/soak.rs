@@ -7,8 +7,6 @@
 mod verdict;
 mod visitors;
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +15,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::Failure;
-use super::gateways::{Config, Gateway};
+use super::gateways::{self, Config, Gateway};
 use super::measure::{Bench, tell};
 use super::process::{Held, bytes_in, mib};
 use super::servers::{self, Server};
@@ -63,7 +61,7 @@ pub(super) async fn measure(bench: &Bench, lasts: Duration) -> Result<(), Failur
     let mut grounds = vec![
         Ground::start(bench, "memory:", Store::Memory)?,
         Ground::start(bench, "file:", Store::File(dir.path().join("records")))?,
-        Ground::start(bench, "redis://", Store::Redis(Server::redis(dir.path())?))?,
+        Ground::start(bench, "redis://", Store::Redis(gateways::redis(dir.path())?))?,
     ];
     tokio::time::sleep(BEGINNING).await;
     for ground in &mut grounds {
@@ -139,7 +137,7 @@ impl Ground {
         let config = Config {
             store_url,
             // So small that it is full long before the second half.
-            store: "local_cache = \"4MiB\"\ntimeout = \"10s\"\nsession_ttl = \"30s\"\n".to_owned(),
+            store: "local_cache = \"4MiB\"\n".to_owned(),
             upstreams: "idle_timeout = \"5s\"\n".to_owned(),
             policy: format!("ttl = \"{}s\"\nunknown_ttl = \"1m\"\n", visitors::TTL.as_secs()),
             ..Config::new(service.address)
@@ -154,7 +152,7 @@ impl Ground {
         let stored = match &self.store {
             Store::Memory => None,
             Store::File(dir) => Some(bytes_in(dir)?),
-            Store::Redis(server) => Some(redis_memory(server.address)?),
+            Store::Redis(server) => Some(gateways::redis_memory(server)?),
         };
         tell(&format!("{:>5.0?} {}: {requests} requests, {:.1} MiB", at, self.name, mib(held.rss_bytes)));
         self.course.looks.push(Look { at, requests, held, stored });
@@ -172,14 +170,4 @@ impl Ground {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
-}
-
-/// What Redis says that it holds.
-fn redis_memory(address: SocketAddr) -> Result<u64, Failure> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.write_all(b"INFO memory\r\nQUIT\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("used_memory:"));
-    Ok(line.ok_or("Redis does not tell its memory")?.trim().parse()?)
 }
