@@ -25,8 +25,8 @@ const STEPS: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 /// How many of them the short form takes.
 const STEPS_SHORT: usize = 3;
 
-/// What a key takes at most where it is kept in memory, the copy of a fork among it.
-const MEMORY_PER_KEY: u64 = 1200;
+/// What a key takes at most where it is kept in memory.
+const MEMORY_PER_KEY: u64 = 1100;
 
 /// Where the store of one file is, within the subject's own directory.
 const RECORDS: &str = "records";

@@ -94,7 +94,15 @@ fn extent(mut arguments: impl Iterator<Item = String>) -> Result<Extent, Failure
                 extent.each = Duration::from_secs(10);
             }
             "--rounds" => extent.rounds = value()?.parse()?,
-            "--only" => extent.only = Some(value()?).filter(|part| PARTS.contains(&part.as_str())),
+            "--only" => {
+                let part = value()?;
+                if !PARTS.contains(&part.as_str()) {
+                    return Err(
+                        format!("expected one of {} after --only, not {part}", PARTS.join(", ")).into()
+                    );
+                }
+                extent.only = Some(part);
+            }
             _ => {
                 let parts = PARTS.join(", ");
                 return Err(format!(

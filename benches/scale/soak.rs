@@ -154,7 +154,7 @@ impl Ground {
             Store::File(dir) => Some(bytes_in(dir)?),
             Store::Redis(server) => Some(gateways::redis_memory(server)?),
         };
-        tell(&format!("{:>5.0?} {}: {requests} requests, {:.1} MiB", at, self.name, mib(held.rss_bytes)));
+        tell(&format!("{:>5.0?} {} {requests} requests, {:.1} MiB", at, self.name, mib(held.rss_bytes)));
         self.course.looks.push(Look { at, requests, held, stored });
         Ok(self.gateway.empty_log()?)
     }

@@ -100,7 +100,7 @@ impl Course {
         let verdict =
             if wrong.is_empty() { "holds".to_owned() } else { format!("FAILS: {}", wrong.join(", ")) };
         let mut text = String::new();
-        writeln!(text, "{store}: {verdict}")?;
+        writeln!(text, "{store} {verdict}")?;
         writeln!(
             text,
             "  memory in the second half {slope:+.1} KiB/minute, {:+.1} KiB/million requests; {rise:+.0} KiB in all, \
