@@ -28,6 +28,9 @@ const BYTES: usize = 96 * 1024 * 1024;
 /// so many requests.
 const REQUESTS_MIN: usize = 8;
 
+/// Of bodies from this on it is told what a mebibyte costs.
+const LARGE: usize = 100 * 1024;
+
 /// Answers that are asked for again.
 const ANSWERED: u64 = 8;
 
@@ -110,7 +113,10 @@ async fn works(
 fn with_facts(case: Case) -> Row {
     let bytes = STEPS.iter().find(|(_, size)| *size == case.row.step).map_or(0, |(bytes, _)| *bytes);
     let mebibytes = number(u64::try_from(bytes).unwrap_or(u64::MAX)) / (1024.0 * 1024.0);
-    let per_mebibyte = format!("{:.0}", case.row.cpu_micros() / mebibytes);
+    // The rest of a small request costs more than its body.
+    let is_large = bytes >= LARGE;
+    let per_mebibyte =
+        if is_large { format!("{:.0}", case.row.cpu_micros() / mebibytes) } else { "–".to_owned() };
     let peak = format!("{:.0}", mib(case.row.peak_bytes()));
     Row { facts: vec![per_mebibyte, peak], ..case.row }
 }
