@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// A longer message is an error: nothing of the kind is sent here.
-const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
