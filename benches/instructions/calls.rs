@@ -10,9 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::Failure;
 
-/// Left out of the sum. Threads that wait for each other make the first two as often as one is faster than
-/// the other; the last is made only where the kernel cannot tell the time without being called.
-const BY_CHANCE: [&str; 3] = ["futex", "sched_yield", "clock_gettime"];
+/// Left out of the sum, because they are made as often as one thread happens to be faster than another: the first two by
+/// threads that wait for each other, the third to wake one or by the log's, which writes the lines that it finds.
+/// The last is made only where the kernel cannot tell the time without being called.
+const BY_CHANCE: [&str; 4] = ["futex", "sched_yield", "write", "clock_gettime"];
 
 /// A running tracer of all threads of a process. When it is dropped its own process is ended, and the traced one
 /// goes on.
@@ -86,9 +87,10 @@ impl Calls {
         Ok(Self(calls))
     }
 
-    /// Of all but those made by chance.
-    pub(super) fn sum(&self) -> u64 {
-        let meant = self.0.iter().filter(|(name, _)| !BY_CHANCE.contains(&name.as_str()));
+    /// Of all but those made by chance, and those named `beside`.
+    pub(super) fn sum(&self, beside: &[&str]) -> u64 {
+        let is_meant = |name: &str| !BY_CHANCE.contains(&name) && !beside.contains(&name);
+        let meant = self.0.iter().filter(|(name, _)| is_meant(name));
         meant.map(|(_, number)| number).sum()
     }
 }

@@ -16,6 +16,9 @@ use super::Failure;
 /// Valgrind translates the program while it starts.
 const START_WITHIN: Duration = Duration::from_secs(90);
 
+/// For a store call or a new connection, which with valgrind on a busy machine may take longer than it should elsewhere.
+const STEP_WITHIN: &str = "20s";
+
 /// Another process may take a port between its choice and its use; then another is chosen.
 const PORTS_TRIED_MAX: usize = 3;
 
@@ -149,8 +152,10 @@ listen = \"127.0.0.1:{admin_port}\"
 [store]
 url = \"{store}\"
 namespace = \"n{admin_port}\"
+timeout = \"{STEP_WITHIN}\"
 {cache}[upstreams.default]
 url = \"http://{upstream}\"
+connect_timeout = \"{STEP_WITHIN}\"
 [[routes]]
 path = \"/payments\"
 key = \"required\"

@@ -10,8 +10,8 @@ use super::Failure;
 /// from run to run, and less than what is worth knowing.
 const ROOM_PERCENT: u64 = 3;
 
-/// At least this is left for system calls, in hundredths: one more or less in ten requests is chance.
-const ROOM_FOR_CALLS: u64 = 20;
+/// What is left for system calls, in hundredths a request: less than one call more.
+const ROOM_FOR_CALLS: u64 = 40;
 
 /// A count that is below its limit by more than this is a limit to be lowered.
 const SLACK_PERCENT: u64 = 10;
@@ -69,11 +69,10 @@ impl Limits {
 
     /// Puts a limit a little above `cost`.
     pub(super) fn set(&mut self, work: &str, store: &str, cost: Cost) {
-        let with_room = |count: u64| count + (count * ROOM_PERCENT).div_ceil(100);
-        let calls = with_room(cost.calls_hundredths).max(cost.calls_hundredths + ROOM_FOR_CALLS);
+        let room = (cost.instructions * ROOM_PERCENT).div_ceil(100);
         let at_most = Cost {
-            instructions: with_room(cost.instructions).next_multiple_of(100),
-            calls_hundredths: calls.next_multiple_of(10),
+            instructions: (cost.instructions + room).next_multiple_of(100),
+            calls_hundredths: (cost.calls_hundredths + ROOM_FOR_CALLS).next_multiple_of(10),
         };
         match self.rows.iter_mut().find(|row| row.work == work && row.store == store) {
             Some(row) => row.at_most = at_most,

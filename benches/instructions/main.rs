@@ -4,7 +4,7 @@
 //! count before and after a batch of requests; the other runs by itself, with `strace` attached during a batch. One
 //! caller asks, one request after another, so that batches are alike; the least of some batches counts. Every
 //! answer is checked, and so are the executions at the upstream. Started by `scripts/instructions`. Read `gateway.rs`
-//! and `calls.rs` for how is counted, `limits.rs` for what is wanted.
+//! and `calls.rs` for how is counted, `limits.rs` for what is wanted, `report.rs` for what is said.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
@@ -14,6 +14,7 @@ mod limits;
 #[path = "../gateway/load.rs"]
 #[allow(dead_code, reason = "the benchmark of processor time uses the rest of it")]
 mod load;
+mod report;
 #[path = "../gateway/servers.rs"]
 #[allow(dead_code, reason = "the benchmark of processor time uses the rest of it")]
 mod servers;
@@ -22,10 +23,9 @@ mod upstream;
 #[path = "../gateway/wire.rs"]
 mod wire;
 
-use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use calls::{Calls, Tracer};
 use gateway::{Gateway, Setting, Under};
-use limits::{Cost, Limits, Verdict, verdict};
+use limits::Cost;
 use load::{Callers, Finished, Keys, Plan};
 use servers::Server;
 use upstream::{GUARDED_PATH, Upstream};
@@ -44,10 +44,10 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 const FINISHED: usize = 50;
 
 /// Requests that are not counted: the connection to the upstream, caches and tables get ready.
-const WARM_UP: usize = 150;
+const WARM_UP: usize = 100;
 
 /// Requests of a batch.
-const BATCH: u32 = 200;
+const BATCH: u32 = 100;
 
 /// The least of so many batches counts: what runs beside requests, such as heartbeats, only adds.
 const BATCHES: usize = 3;
@@ -163,7 +163,8 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments, Failu
     if arguments.gateway.is_file() {
         return Ok(arguments);
     }
-    Err(format!("found no program at {:?}: --gateway FILE names what is counted", arguments.gateway).into())
+    Err(format!("found no program at {}: --gateway FILE names what is counted", arguments.gateway.display())
+        .into())
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -175,7 +176,7 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         _ = terminate.recv() => return Err("stopped by a signal".into()),
         _ = interrupt.recv() => return Err("stopped by a signal".into()),
     };
-    judge(&found, arguments)
+    report::judge(&found, arguments.writes)
 }
 
 async fn measure(arguments: &Arguments) -> Result<Vec<Found>, Failure> {
@@ -189,10 +190,11 @@ async fn measure(arguments: &Arguments) -> Result<Vec<Found>, Failure> {
         print(&mut io::stderr(), &format!("counting: {work}, {store}\n"));
         let batches = bench.instructions(row).await?;
         let calls = bench.calls(row).await?;
+        let sum = calls.sum(row.store.calls_by_chance());
         let least = batches.iter().copied().min().unwrap_or_default();
         let cost = Cost {
             instructions: least / u64::from(BATCH),
-            calls_hundredths: (calls.sum() * 100).div_ceil(u64::from(BATCH)),
+            calls_hundredths: (sum * 100).div_ceil(u64::from(BATCH)),
         };
         all.push(Found { row, cost, batches, calls });
     }
@@ -224,6 +226,14 @@ impl Store {
             Self::Redis => "redis://",
         }
     }
+
+    /// The embedded store's writer is a thread of its own, which finds the worker awake or asleep.
+    fn calls_by_chance(self) -> &'static [&'static str] {
+        match self {
+            Self::File => &["epoll_wait"],
+            Self::Memory | Self::Redis => &[],
+        }
+    }
 }
 
 impl Bench<'_> {
@@ -243,12 +253,13 @@ impl Bench<'_> {
     async fn calls(&self, row: Row) -> Result<Calls, Failure> {
         let mut subject = self.subject(row, Under::Nothing).await?;
         let table = self.dir.join("calls");
+        let by_chance = row.store.calls_by_chance();
         let mut least: Option<Calls> = None;
         for _ in 0..BATCHES {
             let tracer = Tracer::attach(subject.gateway.pid(), &table)?;
             subject.batch().await?;
             let calls = tracer.end()?;
-            if least.as_ref().is_none_or(|least| calls.sum() < least.sum()) {
+            if least.as_ref().is_none_or(|least| calls.sum(by_chance) < least.sum(by_chance)) {
                 least = Some(calls);
             }
         }
@@ -313,82 +324,4 @@ impl Subject<'_> {
         }
         Ok(seen.finished)
     }
-}
-
-/// Answers the report, or fails with it where a limit is exceeded.
-fn judge(all: &[Found], arguments: &Arguments) -> Result<String, Failure> {
-    let by = format!(
-        "rustc {}, {} and strace {}",
-        servers::version_of("rustc", "--version")?,
-        valgrind_version()?,
-        servers::version_of("strace", "--version")?
-    );
-    let mut limits = if arguments.writes && !Limits::path().is_file() {
-        Limits { by: by.clone(), rows: Vec::new() }
-    } else {
-        Limits::read()?
-    };
-    if arguments.writes {
-        limits.by.clone_from(&by);
-        for Found { row, cost, .. } in all {
-            limits.set(row.work.title(), row.store.title(), *cost);
-        }
-        limits.write()?;
-    }
-    let mut report = table(all, &limits)?;
-    let mut is_exceeded = false;
-    for Found { row, cost, .. } in all {
-        let (work, store) = (row.work.title(), row.store.title());
-        match verdict(*cost, limits.of(work, store)) {
-            Verdict::Within => {}
-            Verdict::Slack(words) => {
-                writeln!(report, "{work}, {store}: {words}. `scripts/instructions --write` lowers it.")?;
-            }
-            Verdict::Exceeded(words) => {
-                is_exceeded = true;
-                writeln!(report, "{work}, {store}: {words}.")?;
-            }
-        }
-    }
-    if !is_exceeded {
-        return Ok(report);
-    }
-    Err(format!(
-        "{report}\nThe limits were measured with {}; this run with {by}. Where the cost is meant, \
-         `scripts/instructions --write` writes the limits anew.",
-        limits.by
-    )
-    .into())
-}
-
-/// Such as `valgrind-3.19.0`.
-fn valgrind_version() -> Result<String, Failure> {
-    let told = Command::new("valgrind").arg("--version").output();
-    let told = told.map_err(|error| format!("run valgrind, which the counts need: {error}"))?;
-    Ok(String::from_utf8(told.stdout)?.trim().to_owned())
-}
-
-fn table(all: &[Found], limits: &Limits) -> Result<String, Failure> {
-    let mut out = format!(
-        "{:<26} {:<8} {:>12} {:>9} {:>7} {:>13} {:>8}\n",
-        "work", "store", "instructions", "at most", "spread", "system calls", "at most"
-    );
-    for Found { row, cost, batches, .. } in all {
-        let (work, store) = (row.work.title(), row.store.title());
-        let limit = limits.of(work, store);
-        let instructions = limit.map_or_else(String::new, |limit| limit.instructions.to_string());
-        let calls = limit.map_or_else(String::new, |limit| limits::decimal(limit.calls_hundredths));
-        let (least, most) = (batches.iter().min().unwrap_or(&1), batches.iter().max().unwrap_or(&1));
-        let spread = limits::decimal((most - least) * 10_000 / (*least).max(1));
-        write!(out, "{work:<26} {store:<8} {:>12} {instructions:>9}", cost.instructions)?;
-        writeln!(out, " {spread:>5} % {:>13} {calls:>8}", limits::decimal(cost.calls_hundredths))?;
-    }
-    out.push_str("\nSystem calls a request:\n");
-    for Found { row, calls, .. } in all {
-        let rates = calls.0.iter().map(|(name, number)| (name, number * 100 / u64::from(BATCH)));
-        let rates = rates.filter(|(_, rate)| *rate >= 5);
-        let words: Vec<_> = rates.map(|(name, rate)| format!("{name} {}", limits::decimal(rate))).collect();
-        writeln!(out, "{:<26} {:<8} {}", row.work.title(), row.store.title(), words.join(", "))?;
-    }
-    Ok(out)
 }
