@@ -190,7 +190,7 @@ async fn measure(arguments: &Arguments) -> Result<Vec<Found>, Failure> {
     let mut all = Vec::new();
     for row in ROWS.into_iter().filter(|row| row.is_chosen(&arguments.only)) {
         let (work, store) = (row.work.title(), row.store.title());
-        print(&mut io::stderr(), &format!("counting: {work}, {store}\n"));
+        print(&mut io::stderr(), &format!("counting: {work} ({store})\n"));
         let batches = bench.instructions(row).await?;
         let calls = bench.calls(row).await?;
         let sum = calls.sum(row.store.calls_by_chance());

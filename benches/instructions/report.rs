@@ -28,11 +28,11 @@ pub(super) fn judge(all: &[Found], writes: bool) -> Result<String, Failure> {
         match verdict(*cost, limits.of(work, store).map(|limit| applied(limit, *cost))) {
             Verdict::Within => {}
             Verdict::Slack(words) => {
-                writeln!(report, "{work}, {store}: {words}; `scripts/instructions --write` lowers it.")?;
+                writeln!(report, "{work} ({store}): {words}; `scripts/instructions --write` lowers it.")?;
             }
             Verdict::Exceeded(words) => {
                 is_exceeded = true;
-                writeln!(report, "{work}, {store}: {words}.")?;
+                writeln!(report, "{work} ({store}): {words}.")?;
             }
         }
     }
