@@ -87,7 +87,7 @@ fn answered(len: usize) -> Record {
     ];
     let headers = lines.map(|(name, value)| (name.to_owned(), Bytes::from_static(value.as_bytes()))).into();
     let saved =
-        SavedResponse { head: SavedHead { status: 201, headers }, body: json(len), trailers: Vec::new() };
+        SavedResponse { head: SavedHead { status: 201, headers }, body: json(len), trailers: [].into() };
     record(Phase::Done { saved, settled: Settled { at: UnixMillis(2), keep_for: Duration::from_hours(24) } })
 }
 

@@ -30,8 +30,8 @@ const HELD: u32 = 10_000;
 /// Files that are open besides connections.
 const OTHER_FILES: u64 = 500;
 
-/// For whatever is freed late.
-const SETTLE: Duration = Duration::from_millis(500);
+/// A connection gives its buffers back when nothing has moved on it for two seconds at most.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// Lets this process and those that it starts hold as many connections as the machine permits. Answers how many.
 pub(super) fn raise_open_files() -> Result<u32, Failure> {

@@ -39,7 +39,8 @@ pub(super) fn done() -> Record {
     let headers =
         vec![line("content-type", b"application/json"), line("date", b"Thu, 01 Jan 2026 00:00:00 GMT")];
     let body = vec![b'.'; ANSWER_BYTES].into();
-    let saved = SavedResponse { head: SavedHead { status: 201, headers }, body, trailers: Vec::new() };
+    let saved =
+        SavedResponse { head: SavedHead { status: 201, headers: headers.into() }, body, trailers: [].into() };
     let settled = Settled { at: UnixMillis(1_700_000_000_100), keep_for: KEEP_FOR };
     let claim = claim();
     let version = Version { revision: 1, ..claim.version };

@@ -72,7 +72,8 @@ fn record(hash_key: &HashKey, ask: &Ask, number: u64, now: UnixMillis) -> Record
         headers: vec![
             line("content-type", "application/json"),
             line("date", "Thu, 01 Jan 2026 00:00:00 GMT"),
-        ],
+        ]
+        .into(),
     };
     let body = answer_body(ask.key.as_deref(), ask.answer_bytes).into();
     let covered = Covered {
@@ -91,7 +92,7 @@ fn record(hash_key: &HashKey, ask: &Ask, number: u64, now: UnixMillis) -> Record
         opened_at: now,
         route: GUARDED_PATH.to_owned(),
         phase: Phase::Done {
-            saved: SavedResponse { head, body, trailers: Vec::new() },
+            saved: SavedResponse { head, body, trailers: [].into() },
             settled: Settled { at: now, keep_for: KEEP_FOR },
         },
     }
