@@ -38,6 +38,8 @@ pub(super) struct Loan<S>(Arc<Shared<S>>);
 struct Shared<S> {
     back: Mutex<Option<S>>,
     has_moved: AtomicBool,
+    /// Something waits to be written: hyper may have read the request after it already, and would lose it.
+    is_stuck: AtomicBool,
     /// Whoever has it was told to end, and does not end the stream.
     is_called_back: AtomicBool,
 }
@@ -48,17 +50,18 @@ impl<S> Loan<S> {
         let shared = Arc::new(Shared {
             back: Mutex::new(None),
             has_moved: AtomicBool::new(false),
+            is_stuck: AtomicBool::new(false),
             is_called_back: AtomicBool::new(false),
         });
         (Lent { stream: Some(stream), ahead, loan: Arc::clone(&shared) }, Self(shared))
     }
 
-    /// Completes when nothing has moved for a while, and nothing is under way.
+    /// Completes when nothing has moved for a while, nothing waits to be written, and nothing is under way.
     pub(super) async fn rests(&self, is_under_way: impl Fn() -> bool) {
         loop {
             tokio::time::sleep(REST_AFTER).await;
             let has_moved = self.0.has_moved.swap(false, Ordering::Relaxed);
-            if !has_moved && !is_under_way() {
+            if !has_moved && !self.0.is_stuck.load(Ordering::Relaxed) && !is_under_way() {
                 return;
             }
         }
@@ -95,6 +98,11 @@ impl<S> Lent<S> {
         if came.is_ready() {
             self.loan.has_moved.store(true, Ordering::Relaxed);
         }
+        came
+    }
+
+    fn written<T>(&self, came: Poll<T>) -> Poll<T> {
+        self.loan.is_stuck.store(came.is_pending(), Ordering::Relaxed);
         came
     }
 }
@@ -135,7 +143,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lent<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Lent<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = self.with(|stream| stream.poll_write(cx, buf));
-        self.moved(written)
+        self.moved(self.written(written))
     }
 
     fn poll_write_vectored(
@@ -144,7 +152,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lent<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = self.with(|stream| stream.poll_write_vectored(cx, bufs));
-        self.moved(written)
+        self.moved(self.written(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -152,7 +160,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lent<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|stream| stream.poll_flush(cx))
+        let flushed = self.with(|stream| stream.poll_flush(cx));
+        self.written(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -209,6 +218,10 @@ mod tests {
         far.write_all(b"a").await.unwrap();
         lent.read_exact(&mut [0; 1]).await.unwrap();
         assert!(resting(REST_AFTER * 3 / 2).await.is_err(), "something has moved");
-        assert!(resting(REST_AFTER * 3 / 2).await.is_ok());
+        assert!(tokio::time::timeout(REST_AFTER, lent.write_all(&[0; 100])).await.is_err());
+        assert!(resting(10 * REST_AFTER).await.is_err(), "something waits to be written");
+        far.read_exact(&mut [0; 64]).await.unwrap();
+        lent.flush().await.unwrap();
+        assert!(resting(REST_AFTER * 5 / 2).await.is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! Connections on which nothing has been asked for a while: they hold little, and are served as before.
 
-use crate::harness::{Gateway, GatewayPlan, Upstream, get, post, until};
+use crate::harness::{Gateway, GatewayPlan, Reply, Upstream, get, post, until};
 
 /// A gateway that tells when a connection rests.
 fn telling(upstream: &Upstream) -> GatewayPlan {
@@ -79,4 +79,23 @@ fn a_connection_that_rests_for_too_long_is_closed() {
     assert_eq!(client.send(&get("/elsewhere")).read().status, 201);
     until_so_many_rested(&gateway, 1);
     assert!(client.try_read().is_none());
+}
+
+#[test]
+fn a_request_that_waits_behind_an_answer_that_is_not_taken_is_not_lost() {
+    let large = "x".repeat(16 << 20);
+    let upstream = Upstream::by(move |request| match request.number {
+        1 => Reply::answer(200).body(&large),
+        number => Reply::payment(number),
+    });
+    let gateway = telling(&upstream).server("write_timeout = \"60s\"").start();
+    let mut client = gateway.client();
+    client.say(&[get("/large").head_bytes(), get("/next").head_bytes()].concat());
+    until("the first is asked", || upstream.executions() == 1);
+    // Another connection tells when this one would rest, if it could.
+    let mut other = gateway.client();
+    assert_eq!(other.send(&get("/elsewhere")).read().status, 201);
+    until_so_many_rested(&gateway, 1);
+    assert_eq!(client.read().body.len(), 16 << 20);
+    assert_eq!(client.read().status, 201);
 }
