@@ -77,7 +77,7 @@ fn answer() -> SavedResponse {
     let headers =
         vec![line("content-type", b"application/json"), line("date", b"Thu, 01 Jan 2026 00:00:00 GMT")];
     let body = vec![b'.'; ANSWER_BYTES].into();
-    SavedResponse { head: SavedHead { status: 201, headers }, body, trailers: [].into() }
+    SavedResponse { head: SavedHead { status: 201, headers: headers.into() }, body, trailers: [].into() }
 }
 
 fn settled() -> Settled {
