@@ -8,7 +8,7 @@ use redb::{ReadableDatabase, ReadableTableMetadata};
 use super::super::durability::{Durability, Fault, Severity};
 use super::disk;
 use super::engine::{Engine, PAGE_CACHE_BYTES};
-use super::tables::{EXPIRIES, Failure, RECORDS};
+use super::tables::{Failure, RECORDS};
 
 /// With less room than this, a fault: a full disk refuses all claims.
 const FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
@@ -31,7 +31,7 @@ const FORGETFUL: &[(&str, &str)] = &[
 const REMOTE: &[&str] =
     &["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.s3fs"];
 
-/// What one transaction tells of the tables.
+/// What one transaction tells of the records.
 #[derive(Clone, Copy, Debug)]
 struct Count {
     records: u64,
@@ -44,12 +44,10 @@ pub(super) fn inspect(engine: &Engine, file: &Path) -> Result<Durability, Failur
     let size = disk::size(file).ok();
     let count = engine.read(|database| {
         let transaction = database.begin_read()?;
-        let (records, expiries) = (transaction.open_table(RECORDS)?, transaction.open_table(EXPIRIES)?);
+        let records = transaction.open_table(RECORDS)?;
         let used_bytes = if size.is_some_and(|(bytes, _)| bytes <= COUNTED_BYTES_MAX) {
-            let pages = |stats: redb::TableStats| {
-                stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes()
-            };
-            Some(pages(records.stats()?) + pages(expiries.stats()?))
+            let stats = records.stats()?;
+            Some(stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes())
         } else {
             None
         };

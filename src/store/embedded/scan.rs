@@ -8,7 +8,7 @@ use std::time::Duration;
 use redb::{AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::super::Gate;
-use super::tables::{EXPIRIES, Failure, RECORDS, begin, expiry_of, keep_clock, keep_gate, live};
+use super::tables::{Failure, RECORDS, begin, expiry_of, keep_clock, keep_gate, live};
 use crate::protocol::scope::StorageKey;
 
 /// A record as it stands in the file.
@@ -97,16 +97,6 @@ pub(super) fn copy(
             if live(value.value(), now).is_some() {
                 records.insert(key.value(), value.value())?;
                 copied += 1;
-            }
-        }
-        let mut expiries = transaction.open_table(EXPIRIES)?;
-        for entry in from.open_table(EXPIRIES)?.iter()? {
-            let (expiry, _) = entry?;
-            if !goes_on() {
-                return Ok(None);
-            }
-            if expiry.value().0 > now {
-                expiries.insert(expiry.value(), ())?;
             }
         }
     }

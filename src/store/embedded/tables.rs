@@ -1,12 +1,15 @@
 //! The layout of the embedded store's file, and what is done to it within one transaction.
 //!
-//! File format 1, three tables:
+//! File format 1, two tables:
 //!
 //! ```text
 //! records   storage key (32)               → expiry (8, big-endian), then the record as in codec.rs
-//! expiries  (expiry, storage key)          → ()          the same keys, in the order of expiry
 //! meta      "format", "clock"              → u64
 //! ```
+//!
+//! No table has the keys in the order of expiry: to keep one costs as much as the records do, at each write. What has
+//! expired is found by walking through the records, round and round ([`Walk`]). What stands side by side is then removed
+//! together, and shares its pages.
 //!
 //! Format 2 is a file that takes no new claims. It has one table more, and is written only while the gate
 //! is closed, so that a version that knows no gate refuses the file instead of claiming in it:
@@ -18,12 +21,14 @@
 //! Moments are milliseconds of the store's own clock, [`StoreClock`]. Must not know threads or futures.
 //! Read `../codec.rs` before, `writer.rs` after.
 
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use redb::{
     AccessGuard, CommitError, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable,
-    SetDurabilityError, StorageError, Table, TableDefinition, TableError, TransactionError, WriteTransaction,
+    ReadableTableMetadata, SetDurabilityError, StorageError, Table, TableDefinition, TableError,
+    TransactionError, WriteTransaction,
 };
 
 use super::super::codec::{self, Encoded};
@@ -42,7 +47,8 @@ const FORMAT_OPEN: u64 = 1;
 const FORMAT_CLOSED: u64 = 2;
 
 pub(super) const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
-pub(super) const EXPIRIES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinition::new("expiries");
+/// The same keys in the order of expiry, as builds before the first version kept them.
+const EXPIRIES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinition::new("expiries");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_CLOCK: &str = "clock";
@@ -112,7 +118,7 @@ pub(super) fn prepare(database: &Database) -> Result<Result<StoreClock, u64>, Fa
         meta.insert(META_FORMAT, format)?;
         meta.insert(META_CLOCK, store_clock.now())?;
         transaction.open_table(RECORDS)?;
-        transaction.open_table(EXPIRIES)?;
+        transaction.delete_table(EXPIRIES)?;
         store_clock
     };
     transaction.commit()?;
@@ -174,31 +180,76 @@ pub(super) fn keep_gate(transaction: &WriteTransaction, gate: Gate) -> Result<()
     Ok(())
 }
 
-/// Whether something has expired by `now` and can be swept.
-pub(super) fn has_expired(database: &Database, now: u64) -> Result<bool, Failure> {
-    let expiries = database.begin_read()?.open_table(EXPIRIES)?;
-    let first = expiries.first()?;
-    Ok(first.is_some_and(|(entry, _)| entry.value().0 <= now))
+/// Answers where a walk over up to `most` records leads, and whether it meets one that has expired by `now`.
+pub(super) fn look_ahead(
+    database: &Database,
+    from: Walk,
+    most: usize,
+    now: u64,
+) -> Result<(Walk, bool), Failure> {
+    let records = database.begin_read()?.open_table(RECORDS)?;
+    let (to, expired) = from.over(&records, most, now)?;
+    Ok((to, !expired.is_empty()))
+}
+
+/// How many records there are, expired ones among them.
+pub(super) fn count(database: &Database) -> Result<u64, Failure> {
+    Ok(database.begin_read()?.open_table(RECORDS)?.len()?)
+}
+
+/// How far the records have been looked through for what has expired, in the order of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Walk {
+    /// The last that was looked at; none at the end, from which it goes on at the beginning.
+    after: Option<StorageKey>,
+}
+
+impl Walk {
+    /// One that begins somewhere, so that what stands last is met too where a process never lives long.
+    pub(super) fn somewhere(now: u64) -> Self {
+        let [any, ..] = now.to_le_bytes();
+        Self { after: Some(StorageKey::from_bytes([any; 32])) }
+    }
+
+    /// Whether it has come to the end.
+    pub(super) fn is_round(self) -> bool {
+        self.after.is_none()
+    }
+
+    /// Answers where it is after up to `most` records, and which of them have expired by `now`.
+    fn over(
+        self,
+        records: &impl ReadableTable<&'static [u8; 32], &'static [u8]>,
+        most: usize,
+        now: u64,
+    ) -> Result<(Self, Vec<StorageKey>), Failure> {
+        let from = self.after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
+        let (mut expired, mut after) = (Vec::new(), None);
+        let mut records = records.range::<&[u8; 32]>((from, Bound::Unbounded))?;
+        for _ in 0..most {
+            let Some(record) = records.next() else { return Ok((Self { after: None }, expired)) };
+            let (key, value) = record?;
+            let key = StorageKey::from_bytes(*key.value());
+            if live(value.value(), now).is_none() {
+                expired.push(key);
+            }
+            after = Some(key);
+        }
+        Ok((Self { after }, expired))
+    }
 }
 
 /// The tables within one write transaction.
 pub(super) struct Tables<'t> {
     transaction: &'t WriteTransaction,
     records: Table<'t, &'static [u8; 32], &'static [u8]>,
-    expiries: Table<'t, (u64, &'static [u8; 32]), ()>,
     now: u64,
     changed: bool,
 }
 
 impl<'t> Tables<'t> {
     pub(super) fn open(transaction: &'t WriteTransaction, now: u64) -> Result<Self, Failure> {
-        Ok(Self {
-            transaction,
-            records: transaction.open_table(RECORDS)?,
-            expiries: transaction.open_table(EXPIRIES)?,
-            now,
-            changed: false,
-        })
+        Ok(Self { transaction, records: transaction.open_table(RECORDS)?, now, changed: false })
     }
 
     /// Whether there is something to commit.
@@ -243,21 +294,13 @@ impl<'t> Tables<'t> {
         Ok(standing)
     }
 
-    /// Removes up to `most` expired records. Answers whether it stopped at that bound.
-    pub(super) fn sweep(&mut self, most: usize) -> Result<bool, Failure> {
-        for _ in 0..most {
-            let Some((expiry, key)) = self.first_expiry()? else { return Ok(false) };
-            if expiry > self.now {
-                return Ok(false);
-            }
-            let record_expiry = self.records.get(key.as_bytes())?.and_then(|value| expiry_of(value.value()));
-            if record_expiry == Some(expiry) {
-                self.records.remove(key.as_bytes())?;
-            }
-            self.expiries.remove((expiry, key.as_bytes()))?;
-            self.changed = true;
+    /// Looks at up to `most` records and removes those that have expired. Answers where the walk goes on.
+    pub(super) fn sweep(&mut self, from: Walk, most: usize) -> Result<Walk, Failure> {
+        let (to, expired) = from.over(&self.records, most, self.now)?;
+        for key in expired {
+            self.take(&key)?;
         }
-        Ok(true)
+        Ok(to)
     }
 
     /// Writes the time down, so that the next run does not begin before it.
@@ -296,32 +339,15 @@ impl<'t> Tables<'t> {
         value.extend_from_slice(&expiry.to_be_bytes());
         value.extend_from_slice(&encoded.head);
         value.extend_from_slice(&encoded.body);
-        let before = expiry_before(self.records.insert(key.as_bytes(), value.as_ref())?);
-        self.forget_expiry(key, before)?;
-        self.expiries.insert((expiry, key.as_bytes()), ())?;
+        self.records.insert(key.as_bytes(), value.as_ref())?;
         self.changed = true;
         Ok(())
     }
 
     fn take(&mut self, key: &StorageKey) -> Result<(), Failure> {
-        let before = expiry_before(self.records.remove(key.as_bytes())?);
-        self.forget_expiry(key, before)?;
+        self.records.remove(key.as_bytes())?;
         self.changed = true;
         Ok(())
-    }
-
-    fn forget_expiry(&mut self, key: &StorageKey, expiry: Option<u64>) -> Result<(), Failure> {
-        if let Some(expiry) = expiry {
-            self.expiries.remove((expiry, key.as_bytes()))?;
-        }
-        Ok(())
-    }
-
-    fn first_expiry(&self) -> Result<Option<(u64, StorageKey)>, Failure> {
-        Ok(self.expiries.first()?.map(|(entry, _)| {
-            let (expiry, key) = entry.value();
-            (expiry, StorageKey::from_bytes(*key))
-        }))
     }
 }
 
@@ -336,10 +362,6 @@ pub(super) fn live(value: &[u8], now: u64) -> Option<&[u8]> {
 
 pub(super) fn expiry_of(value: &[u8]) -> Option<u64> {
     value.first_chunk::<EXPIRY_LEN>().map(|bytes| u64::from_be_bytes(*bytes))
-}
-
-fn expiry_before(value: Option<AccessGuard<'_, &'static [u8]>>) -> Option<u64> {
-    value.and_then(|value| expiry_of(value.value()))
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -371,32 +393,58 @@ mod tests {
         tables.put(&StorageKey::from_bytes([key; 32]), &encoded, Duration::from_millis(keep_for)).unwrap();
     }
 
-    fn entries(tables: &Tables<'_>) -> (usize, usize) {
-        (tables.records.iter().unwrap().count(), tables.expiries.iter().unwrap().count())
+    fn begin_of() -> Walk {
+        Walk { after: None }
     }
 
     #[test]
-    fn a_sweep_removes_what_has_expired_and_nothing_else() {
+    fn a_walk_removes_what_has_expired_and_nothing_else() {
         let database = database();
         within(&database, 1000, |tables| {
             (0..10).for_each(|key| put(tables, key, 5));
             (10..15).for_each(|key| put(tables, key, 50));
         });
-        assert!(has_expired(&database, 1005).unwrap());
+        assert!(look_ahead(&database, begin_of(), 100, 1005).unwrap().1);
         within(&database, 1005, |tables| {
-            assert!(!tables.sweep(100).unwrap(), "there is no more");
-            assert_eq!(entries(tables), (5, 5));
+            assert!(tables.sweep(begin_of(), 100).unwrap().is_round());
+            assert_eq!(tables.records.len().unwrap(), 5);
         });
-        assert!(!has_expired(&database, 1005).unwrap());
+        assert!(!look_ahead(&database, begin_of(), 100, 1005).unwrap().1);
     }
 
     #[test]
-    fn a_sweep_stops_at_its_bound_and_says_so() {
+    fn a_walk_stops_at_its_bound_and_goes_on_there_and_at_the_end_from_the_beginning() {
         let database = database();
         within(&database, 1000, |tables| (0..10).for_each(|key| put(tables, key, 5)));
+        let mut walk = begin_of();
         within(&database, 2000, |tables| {
-            assert!(tables.sweep(4).unwrap(), "there is more");
-            assert_eq!(entries(tables), (6, 6));
+            walk = tables.sweep(walk, 4).unwrap();
+            assert_eq!((walk.is_round(), tables.records.len().unwrap()), (false, 6));
+            walk = tables.sweep(walk, 4).unwrap();
+            walk = tables.sweep(walk, 4).unwrap();
+            assert_eq!((walk.is_round(), tables.records.len().unwrap()), (true, 0));
+        });
+        within(&database, 2000, |tables| {
+            put(tables, 0, 5);
+            tables.now = 3000;
+            tables.sweep(walk, 4).unwrap();
+            assert_eq!(tables.records.len().unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_walk_that_begins_somewhere_comes_by_everything() {
+        let database = database();
+        within(&database, 1000, |tables| (0..10).for_each(|key| put(tables, key * 25, 5)));
+        for somewhere in [0, 77, 255] {
+            let (end, _) = look_ahead(&database, Walk::somewhere(somewhere), 100, 0).unwrap();
+            assert!(end.is_round());
+        }
+        within(&database, 2000, |tables| {
+            let end = tables.sweep(Walk::somewhere(77), 100).unwrap();
+            assert_eq!(tables.records.len().unwrap(), 4, "those before it are left");
+            tables.sweep(end, 100).unwrap();
+            assert_eq!(tables.records.len().unwrap(), 0);
         });
     }
 
@@ -406,9 +454,19 @@ mod tests {
         within(&database, 1000, |tables| put(tables, 1, 5));
         within(&database, 1001, |tables| put(tables, 1, 500));
         within(&database, 1100, |tables| {
-            tables.sweep(100).unwrap();
-            assert_eq!(entries(tables), (1, 1));
+            tables.sweep(begin_of(), 100).unwrap();
+            assert_eq!(tables.records.len().unwrap(), 1);
         });
+    }
+
+    #[test]
+    fn the_table_of_expiries_of_earlier_builds_is_dropped() {
+        let database = database();
+        let transaction = begin(&database).unwrap();
+        transaction.open_table(EXPIRIES).unwrap().insert((5, &[1; 32]), ()).unwrap();
+        transaction.commit().unwrap();
+        prepare(&database).unwrap().unwrap();
+        assert!(database.begin_read().unwrap().open_table(EXPIRIES).is_err());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::StoreError;
 use super::backlog::{Backlog, Crowd, Crowded};
 use super::engine::Engine;
-use super::tables::{self, Failure, StoreClock, Tables};
+use super::tables::{self, Failure, StoreClock, Tables, Walk};
 use crate::clock;
 
 /// Jobs waiting for the writer; whoever comes after waits for a place.
@@ -24,18 +24,23 @@ const QUEUE_MAX: usize = 1024;
 /// Jobs in one transaction.
 const BATCH_MAX: usize = 256;
 
-/// How often expired records are removed while nobody writes.
+/// How often records are looked through for what has expired, apart from what is written.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Of all records each time this part, and so all of them within the hour.
+const SWEPT_PART: u64 = 720;
+
+/// As many of them at least, and as many in one transaction.
+const SWEPT_MIN: u64 = 4096;
+const SWEPT_AT_ONCE: u64 = 1024;
+
+/// Records that are looked at along with each job. More than one: the walk goes round several times while as many are
+/// written as there are, so that what has expired is a small part of the file.
+const SWEPT_PER_JOB: usize = 8;
 
 /// How often the time is written down along with what is committed, in milliseconds: each time costs pages of a table of
 /// its own. After a crash the store's clock may begin by so much before what the file has seen: records live longer.
 const CLOCK_KEPT_EVERY: u64 = 1000;
-
-/// Expired records removed in a transaction of their own.
-const SWEPT_AT_ONCE: usize = 512;
-
-/// Expired records removed along with each job: more than a job can add, so that the sweep overtakes.
-const SWEPT_PER_JOB: usize = 4;
 
 /// Between a failed attempt to write again and the next one, at first and at most.
 const HEAL_PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -164,6 +169,9 @@ struct Desk {
     store_clock: StoreClock,
     /// When the time was written down last, by the store's clock.
     clock_kept_at: u64,
+    walk: Walk,
+    /// Records to be looked at before the next pause.
+    left_to_sweep: u64,
     health: Health,
     backlog: Backlog,
     crowd: Arc<Crowd>,
@@ -189,6 +197,8 @@ impl Desk {
             engine,
             store_clock,
             clock_kept_at,
+            walk: Walk::somewhere(clock_kept_at),
+            left_to_sweep: 0,
             health,
             backlog: Backlog::default(),
             crowd: Arc::default(),
@@ -238,6 +248,7 @@ impl Desk {
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Failure> {
         let now = self.store_clock.now();
         let keeps_clock = now.saturating_sub(self.clock_kept_at) >= CLOCK_KEPT_EVERY;
+        let mut walk = self.walk;
         self.engine.write(|database| {
             let transaction = tables::begin(database)?;
             let mut tables = Tables::open(&transaction, now)?;
@@ -248,13 +259,14 @@ impl Desk {
                 drop(tables);
                 return Ok(transaction.abort()?);
             }
-            tables.sweep(SWEPT_PER_JOB * batch.len())?;
+            walk = tables.sweep(walk, SWEPT_PER_JOB * batch.len())?;
             if keeps_clock {
                 tables.keep_clock()?;
             }
             drop(tables);
             Ok(transaction.commit()?)
         })?;
+        self.walk = walk;
         if keeps_clock {
             self.clock_kept_at = now;
         }
@@ -313,20 +325,28 @@ impl Desk {
         })
     }
 
-    fn sweep(&self) -> Result<bool, Failure> {
-        let now = self.store_clock.now();
-        self.engine.write(|database| {
-            if !tables::has_expired(database, now)? {
-                return Ok(false);
+    fn sweep(&mut self) -> Result<bool, Failure> {
+        let (now, from) = (self.store_clock.now(), self.walk);
+        if self.left_to_sweep == 0 {
+            self.left_to_sweep = (self.engine.write(tables::count)? / SWEPT_PART).max(SWEPT_MIN);
+        }
+        let step = self.left_to_sweep.min(SWEPT_AT_ONCE);
+        let most = usize::try_from(step).unwrap_or(usize::MAX);
+        self.walk = self.engine.write(|database| {
+            let (to, meets_expired) = tables::look_ahead(database, from, most, now)?;
+            if !meets_expired {
+                return Ok(to);
             }
             let transaction = tables::begin(database)?;
             let mut tables = Tables::open(&transaction, now)?;
-            let more = tables.sweep(SWEPT_AT_ONCE)?;
+            let to = tables.sweep(from, most)?;
             tables.keep_clock()?;
             drop(tables);
             transaction.commit()?;
-            Ok(more)
-        })
+            Ok(to)
+        })?;
+        self.left_to_sweep = if self.walk.is_round() { 0 } else { self.left_to_sweep - step };
+        Ok(self.left_to_sweep > 0)
     }
 }
 
@@ -370,26 +390,50 @@ mod tests {
         desk.engine.write(put).unwrap();
     }
 
-    fn has_expired(desk: &Desk, now: u64) -> bool {
-        desk.engine.read(|database| tables::has_expired(database, now)).unwrap()
+    fn records(desk: &Desk) -> u64 {
+        desk.engine.read(tables::count).unwrap()
     }
 
     #[test]
     fn a_store_in_which_nobody_writes_is_swept_in_bounded_steps_until_nothing_is_left() {
-        let desk = desk();
-        put(&desk, 0..600, Duration::ZERO);
-        assert!(desk.sweep().unwrap(), "one step does not suffice");
-        assert!(!desk.sweep().unwrap());
-        assert!(!has_expired(&desk, desk.store_clock.now()));
+        let mut desk = desk();
+        put(&desk, 0..3000, Duration::ZERO);
+        let mut seen = vec![records(&desk)];
+        // Once from somewhere to the end, and once from the beginning.
+        for _round in 0..2 {
+            while desk.sweep().unwrap() {
+                seen.push(records(&desk));
+            }
+            seen.push(records(&desk));
+        }
+        assert!(seen.windows(2).all(|pair| pair[0] - pair[1] <= SWEPT_AT_ONCE), "{seen:?}");
+        assert_eq!(seen.last(), Some(&0), "{seen:?}");
+    }
+
+    #[test]
+    fn a_sweep_rests_before_it_has_been_through_a_large_store_and_goes_on_where_it_was() {
+        let mut desk = desk();
+        let all = u16::try_from(SWEPT_MIN).unwrap() * 3;
+        put(&desk, 0..all, Duration::ZERO);
+        desk.walk = Walk::somewhere(0);
+        let mut rounds = 0;
+        while records(&desk) > u64::from(all) / 2 {
+            let before = records(&desk);
+            while desk.sweep().unwrap() {}
+            assert!(before - records(&desk) <= SWEPT_MIN);
+            rounds += 1;
+        }
+        assert!(rounds > 1);
     }
 
     #[test]
     fn what_has_not_expired_is_not_swept() {
-        let desk = desk();
+        let mut desk = desk();
         put(&desk, 0..10, Duration::from_hours(1));
-        assert!(!desk.sweep().unwrap());
-        let in_two_hours = desk.store_clock.now() + 2 * 3_600_000;
-        assert!(has_expired(&desk, in_two_hours));
+        for _round in 0..2 {
+            assert!(!desk.sweep().unwrap());
+        }
+        assert_eq!(records(&desk), 10);
     }
 
     #[test]
