@@ -39,7 +39,7 @@ use self::acknowledged::Replicas;
 use self::address::Address;
 pub use self::address::InvalidAddress;
 use self::link::Link;
-use self::node::{Lane, Request};
+use self::node::{Lane, Request, Terms};
 use self::scripts::{ABSENT, CHANGED, DONE, Script, Scripts};
 use self::servers::Servers;
 use self::watchers::Watchers;
@@ -68,9 +68,6 @@ const KEEP_FOR_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 /// Room for the short words of a command.
 const ARGUMENTS_LEN: usize = 32;
 
-/// How long the body of a record that stands in the way of a claim is waited for: less than a claim as a whole.
-const READ_PATIENCE: Duration = Duration::from_millis(500);
-
 /// A store in Redis. Its tasks live on the runtime it was made in and end when it is dropped.
 pub struct RedisStore {
     codec: Codec,
@@ -79,6 +76,8 @@ pub struct RedisStore {
     scripts: Arc<Scripts>,
     servers: Servers,
     min_replicas: u32,
+    /// How long the body of a record that stands in the way of a claim is waited for.
+    read_patience: Duration,
     watch_link: Link,
     watchers: Watchers,
     /// Keep the connections; stopped when the set is dropped.
@@ -107,7 +106,8 @@ impl RedisStore {
         let Address { place, shown } = Address::read(url)?;
         let (watchers, mut tasks) = (Watchers::default(), JoinSet::new());
         let replicas = Replicas::of(options.min_replicas, options.timeout);
-        let (servers, watch_link) = Servers::new(place, replicas, watchers.on_push(), &mut tasks);
+        let terms = Terms { deadline: options.timeout, replicas };
+        let (servers, watch_link) = Servers::new(place, terms, watchers.on_push(), &mut tasks);
         tasks.spawn(watchers.clone().keep(watch_link.clone()));
         Ok(Self {
             codec: options.codec.clone(),
@@ -116,6 +116,8 @@ impl RedisStore {
             scripts: Arc::new(Scripts::new()),
             servers,
             min_replicas: options.min_replicas,
+            // Less than a claim as a whole.
+            read_patience: options.timeout / 2,
             watch_link,
             watchers,
             _tasks: tasks,
@@ -208,8 +210,8 @@ impl Store for RedisStore {
             let Some(stands) = self.insert_once(key, &encoded, keep_for).await? else {
                 return Ok(Seen::Nothing);
             };
-            let reading = tokio::time::timeout(READ_PATIENCE, self.read_kept(key, stands)).await;
-            let reading = reading.unwrap_or(Err(StoreError::TimedOut(READ_PATIENCE)));
+            let reading = tokio::time::timeout(self.read_patience, self.read_kept(key, stands)).await;
+            let reading = reading.unwrap_or(Err(StoreError::TimedOut(self.read_patience)));
             // Something stands there, whatever becomes of the reading: that must not get lost.
             match reading.map_err(|error| StoreError::Standing(Box::new(error)))? {
                 // What stood there went before its body was read. `fresh` is not written, and only

@@ -138,6 +138,20 @@ async fn while_everything_is_paused_calls_fail_and_then_the_store_heals() {
 }
 
 #[tokio::test]
+async fn a_store_with_a_long_deadline_waits_for_a_slow_server_that_long() {
+    let server = RedisServer::start();
+    let options = Options { timeout: PATIENCE, ..Options::of(NAMESPACE) };
+    let store = connected(&server.url(), &options).await;
+    let (key, claim) = (some_key(), a_claim());
+    tell(&server, "CLIENT PAUSE 2500 ALL").await;
+    assert_eq!(timeout(PATIENCE, store.insert(&key, &claim, LONG)).await.unwrap().unwrap(), Seen::Nothing);
+    // It stands in the way of the next one, and is waited for as it is read.
+    tell(&server, "CLIENT PAUSE 2500 ALL").await;
+    let again = timeout(PATIENCE, store.insert(&key, &a_claim(), LONG)).await.unwrap();
+    assert_eq!(again.unwrap(), seen(&claim));
+}
+
+#[tokio::test]
 async fn a_claim_whose_connection_is_killed_under_it_is_unknown_and_the_next_one_is_taken() {
     let server = RedisServer::start();
     let store = Arc::new(server.store().await);

@@ -22,12 +22,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use self::map::{View, slot_of};
-use super::acknowledged::Replicas;
 use super::address::{How, Peer};
 use super::dial::Dial;
 use super::failed::Failed;
 use super::link::Outage;
-use super::node::{Lane, Node, Request};
+use super::node::{Lane, Node, Request, Terms};
 
 /// How often one command may be sent on. Two are seen in practice: a slot that moved, and then another on its way.
 const REDIRECTIONS_MAX: usize = 4;
@@ -58,7 +57,7 @@ pub(super) struct Cluster(Arc<Shared>);
 struct Shared {
     how: How,
     seeds: Vec<Peer>,
-    replicas: Option<Replicas>,
+    terms: Terms,
     state: Mutex<State>,
     /// Somebody met a sign of change.
     doubted: Notify,
@@ -84,11 +83,11 @@ struct State {
 }
 
 impl Cluster {
-    pub(super) fn new(seeds: Vec<Peer>, how: How, replicas: Option<Replicas>) -> Self {
+    pub(super) fn new(seeds: Vec<Peer>, how: How, terms: Terms) -> Self {
         Self(Arc::new(Shared {
             how,
             seeds,
-            replicas,
+            terms,
             state: Mutex::default(),
             doubted: Notify::new(),
             known: watch::Sender::new(Known::NotYet),
@@ -145,7 +144,7 @@ impl Cluster {
             return Ok(Arc::clone(node));
         }
         let client = self.0.how.client(peer).map_err(Failed::Answer)?;
-        let node = Arc::new(Node::new(&Dial::Server(Box::new(client)), self.0.replicas));
+        let node = Arc::new(Node::new(&Dial::Server(Box::new(client)), self.0.terms));
         Ok(Arc::clone(self.state().nodes.entry(peer.clone()).or_insert(node)))
     }
 

@@ -12,6 +12,8 @@ use super::failed::Failed;
 use super::link::{Link, Purpose};
 use super::scripts::Script;
 
+/// How long they wait at least, however short a store's own deadline: a late answer that is thrown away with its
+/// connection would take those of all others along.
 const SMALL: Purpose = Purpose { name: "commands", is_eager: true, patience: Duration::from_secs(1) };
 const BULK: Purpose = Purpose { name: "bodies", is_eager: false, patience: Duration::from_secs(5) };
 
@@ -26,6 +28,15 @@ pub(super) struct Node {
     /// As the two above, for writes that wait for replicas.
     acknowledged: Option<(Acknowledged, Acknowledged)>,
     _tasks: JoinSet<()>,
+}
+
+/// What the calls of a store come with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// How long callers wait for one at most: no connection is given up before, for that it does not answer.
+    pub(super) deadline: Duration,
+    /// Those that writes are waited for with.
+    pub(super) replicas: Option<Replicas>,
 }
 
 /// Which connection.
@@ -50,19 +61,22 @@ pub(super) enum Request<'a> {
 
 impl Node {
     /// A server that begins to be connected to.
-    pub(super) fn new(dial: &Dial, replicas: Option<Replicas>) -> Self {
+    pub(super) fn new(dial: &Dial, Terms { deadline, replicas }: Terms) -> Self {
         let mut tasks = JoinSet::new();
+        let patient = |lane: Purpose| Purpose { patience: lane.patience.max(deadline), ..lane };
+        let (commands, bodies) = (patient(SMALL), patient(BULK));
         let mut open = |purpose| {
             let link = Link::new(dial.clone(), purpose, None);
             tasks.spawn(link.clone().keep());
             link
         };
-        let (small, bulk) = (open(SMALL), open(BULK));
+        let (small, bulk) = (open(commands), open(bodies));
         let acknowledged = replicas.map(|replicas| {
             // A heartbeat stands in line behind a `WAIT`.
-            let patient = |lane: Purpose| Purpose { patience: lane.patience + replicas.wait, ..lane };
-            let small = open(patient(Purpose { name: "acknowledged commands", ..SMALL }));
-            let bulk = open(patient(Purpose { name: "acknowledged bodies", ..BULK }));
+            let behind =
+                |name, lane: Purpose| Purpose { name, patience: lane.patience + replicas.wait, ..lane };
+            let small = open(behind("acknowledged commands", commands));
+            let bulk = open(behind("acknowledged bodies", bodies));
             (Acknowledged::new(small, replicas, SMALL_BATCH), Acknowledged::new(bulk, replicas, BULK_BATCH))
         });
         let acknowledged = acknowledged.map(|((small, keep_small), (bulk, keep_bulk))| {

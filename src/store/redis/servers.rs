@@ -9,13 +9,12 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use tokio::task::JoinSet;
 
-use super::acknowledged::Replicas;
 use super::address::Place;
 use super::cluster::Cluster;
 use super::dial::Dial;
 use super::failed::Failed;
 use super::link::{Link, OnPush, Purpose};
-use super::node::{Lane, Node, Request};
+use super::node::{Lane, Node, Request, Terms};
 use super::sentinel::Sentinels;
 
 const WATCH: Purpose = Purpose { name: "watches", is_eager: false, patience: Duration::from_secs(1) };
@@ -47,14 +46,9 @@ pub(super) struct Parts {
 
 impl Servers {
     /// The servers at an address, and the connection for watches. What keeps them runs in `tasks`.
-    pub(super) fn new(
-        place: Place,
-        replicas: Option<Replicas>,
-        on_push: OnPush,
-        tasks: &mut JoinSet<()>,
-    ) -> (Self, Link) {
+    pub(super) fn new(place: Place, terms: Terms, on_push: OnPush, tasks: &mut JoinSet<()>) -> (Self, Link) {
         let one = |dial: Dial, sentinels| {
-            let servers = Self::One { node: Arc::new(Node::new(&dial, replicas)), sentinels };
+            let servers = Self::One { node: Arc::new(Node::new(&dial, terms)), sentinels };
             (servers, dial)
         };
         let (servers, dial) = match place {
@@ -65,7 +59,7 @@ impl Servers {
                 one(Dial::Master(sentinels.clone()), Some(sentinels))
             }
             Place::Cluster { seeds, how } => {
-                let cluster = Cluster::new(seeds, how, replicas);
+                let cluster = Cluster::new(seeds, how, terms);
                 tasks.spawn(cluster.clone().keep());
                 (Self::Cluster(cluster.clone()), Dial::Anyone(cluster))
             }
