@@ -17,6 +17,7 @@ use super::Failure;
 use super::bars::{Bar, Held};
 use super::extent::Extent;
 use super::load::{Callers, Plan};
+use super::machine::Machine;
 use super::measure::{WARM_UP, counted, counted_at};
 use super::open_loop::due_within;
 use super::servers::Server;
@@ -56,6 +57,8 @@ struct Road {
     subject: Arc<Subject>,
     work: Work,
     seen: Percentiles,
+    /// How much of all processors was in use, by whomever, round by round, in percent.
+    busy: Vec<f64>,
 }
 
 /// Microseconds, round by round.
@@ -75,6 +78,7 @@ impl<'a> Latency<'a> {
             subject: Arc::clone(subject),
             work,
             seen: Percentiles::default(),
+            busy: Vec::new(),
         };
         let nginx = Arc::new(Subject::new(&site.nginx, Role::Nginx, "nginx"));
         let haproxy = Arc::new(Subject::new(&site.haproxy, Role::Haproxy, "haproxy"));
@@ -99,8 +103,10 @@ impl<'a> Latency<'a> {
             counted(&mut callers, &plan("warm", WARM_UP), &self.site.upstream).await?;
             let asking = (road.work == Work::First).then(|| RoundTrips::ask(self.site.redis.address));
             let asking = asking.transpose()?;
+            let before = Machine::now()?;
             let seen =
                 counted_at(&mut callers, &plan("counted", requests), rate, &self.site.upstream).await?;
+            road.busy.push(Machine::now()?.busy_since(before));
             road.seen.push(&seen.latencies);
             if let Some(asking) = asking {
                 self.round_trip.push(&asking.end()?);
@@ -124,16 +130,18 @@ impl<'a> Latency<'a> {
 
     pub(super) fn report(&self) -> Result<String, Failure> {
         let mut report = format!(
-            "Open loop, {} requests per second (half of saturation); µs from when a request was due:\n",
+            "Open loop, {} requests per second (half of saturation); µs from when a request was due, and how much of all\n\
+             processors was in use, by whomever:\n",
             self.rate.unwrap_or_default()
         );
         for road in &self.roads {
             let [p50, p99] = road.seen.medians();
             writeln!(
                 report,
-                "{:<26} {:<16} p50 {p50:>7.0}  p99 {p99:>7.0}",
+                "{:<26} {:<16} p50 {p50:>7.0}  p99 {p99:>7.0}  {:>3.0} %",
                 road.work.title(),
-                road.subject.name
+                road.subject.name,
+                median(road.busy.clone()),
             )?;
         }
         let [p50, p99] = self.round_trip.medians();

@@ -21,6 +21,7 @@ mod idle;
 mod large;
 mod latency;
 mod load;
+mod machine;
 mod measure;
 mod open_loop;
 mod per_request;
