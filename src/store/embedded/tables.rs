@@ -180,21 +180,49 @@ pub(super) fn keep_gate(transaction: &WriteTransaction, gate: Gate) -> Result<()
     Ok(())
 }
 
-/// Answers where a walk over up to `most` records leads, and whether it meets one that has expired by `now`.
+/// Answers where a walk leads, what is left of it, and whether it meets a record that has expired by `now`.
 pub(super) fn look_ahead(
     database: &Database,
     from: Walk,
-    most: usize,
+    most: Steps,
     now: u64,
-) -> Result<(Walk, bool), Failure> {
+) -> Result<(Walk, Steps, bool), Failure> {
     let records = database.begin_read()?.open_table(RECORDS)?;
-    let (to, expired) = from.over(&records, most, now)?;
-    Ok((to, !expired.is_empty()))
+    let (to, left, expired) = from.over(&records, most, now)?;
+    Ok((to, left, !expired.is_empty()))
 }
 
 /// How many records there are, expired ones among them.
 pub(super) fn count(database: &Database) -> Result<u64, Failure> {
     Ok(database.begin_read()?.open_table(RECORDS)?.len()?)
+}
+
+/// How far a walk goes at once: until it has looked at so many records, or read so much of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Steps {
+    pub(super) records: u64,
+    /// Of a record all bytes are read.
+    pub(super) bytes: u64,
+}
+
+impl Steps {
+    /// What is left of these steps after others.
+    pub(super) fn less(self, done: Self) -> Self {
+        Self {
+            records: self.records.saturating_sub(done.records),
+            bytes: self.bytes.saturating_sub(done.bytes),
+        }
+    }
+
+    /// As many, but no more than others.
+    pub(super) fn at_most(self, most: Self) -> Self {
+        Self { records: self.records.min(most.records), bytes: self.bytes.min(most.bytes) }
+    }
+
+    /// Whether none is left.
+    pub(super) fn are_done(self) -> bool {
+        self.records == 0 || self.bytes == 0
+    }
 }
 
 /// How far the records have been looked through for what has expired, in the order of keys.
@@ -216,26 +244,28 @@ impl Walk {
         self.after.is_none()
     }
 
-    /// Answers where it is after up to `most` records, and which of them have expired by `now`.
+    /// Answers where it is when so many steps are done, what is left of them, and which of the records have expired by
+    /// `now`.
     fn over(
         self,
         records: &impl ReadableTable<&'static [u8; 32], &'static [u8]>,
-        most: usize,
+        most: Steps,
         now: u64,
-    ) -> Result<(Self, Vec<StorageKey>), Failure> {
+    ) -> Result<(Self, Steps, Vec<StorageKey>), Failure> {
         let from = self.after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
-        let (mut expired, mut after) = (Vec::new(), None);
+        let (mut to, mut left, mut expired) = (self, most, Vec::new());
         let mut records = records.range::<&[u8; 32]>((from, Bound::Unbounded))?;
-        for _ in 0..most {
-            let Some(record) = records.next() else { return Ok((Self { after: None }, expired)) };
+        while !left.are_done() {
+            let Some(record) = records.next() else { return Ok((Self { after: None }, left, expired)) };
             let (key, value) = record?;
-            let key = StorageKey::from_bytes(*key.value());
-            if live(value.value(), now).is_none() {
+            let (key, value) = (StorageKey::from_bytes(*key.value()), value.value());
+            if live(value, now).is_none() {
                 expired.push(key);
             }
-            after = Some(key);
+            left = left.less(Steps { records: 1, bytes: u64::try_from(value.len()).unwrap_or(u64::MAX) });
+            to = Self { after: Some(key) };
         }
-        Ok((Self { after }, expired))
+        Ok((to, left, expired))
     }
 }
 
@@ -245,16 +275,22 @@ pub(super) struct Tables<'t> {
     records: Table<'t, &'static [u8; 32], &'static [u8]>,
     now: u64,
     changed: bool,
+    written: u64,
 }
 
 impl<'t> Tables<'t> {
     pub(super) fn open(transaction: &'t WriteTransaction, now: u64) -> Result<Self, Failure> {
-        Ok(Self { transaction, records: transaction.open_table(RECORDS)?, now, changed: false })
+        Ok(Self { transaction, records: transaction.open_table(RECORDS)?, now, changed: false, written: 0 })
     }
 
     /// Whether there is something to commit.
     pub(super) fn is_changed(&self) -> bool {
         self.changed
+    }
+
+    /// Bytes of records that were put.
+    pub(super) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Answers what stands under `key`, or puts `fresh` there.
@@ -294,9 +330,9 @@ impl<'t> Tables<'t> {
         Ok(standing)
     }
 
-    /// Looks at up to `most` records and removes those that have expired. Answers where the walk goes on.
-    pub(super) fn sweep(&mut self, from: Walk, most: usize) -> Result<Walk, Failure> {
-        let (to, expired) = from.over(&self.records, most, self.now)?;
+    /// Walks on and removes what has expired. Answers where the walk goes on.
+    pub(super) fn sweep(&mut self, from: Walk, most: Steps) -> Result<Walk, Failure> {
+        let (to, _, expired) = from.over(&self.records, most, self.now)?;
         for key in expired {
             self.take(&key)?;
         }
@@ -341,6 +377,7 @@ impl<'t> Tables<'t> {
         value.extend_from_slice(&encoded.body);
         self.records.insert(key.as_bytes(), value.as_ref())?;
         self.changed = true;
+        self.written += u64::try_from(value.len()).unwrap_or(u64::MAX);
         Ok(())
     }
 
@@ -393,8 +430,10 @@ mod tests {
         tables.put(&StorageKey::from_bytes([key; 32]), &encoded, Duration::from_millis(keep_for)).unwrap();
     }
 
-    fn begin_of() -> Walk {
-        Walk { after: None }
+    const BEGIN: Walk = Walk { after: None };
+
+    fn steps(records: u64) -> Steps {
+        Steps { records, bytes: u64::MAX }
     }
 
     #[test]
@@ -404,32 +443,44 @@ mod tests {
             (0..10).for_each(|key| put(tables, key, 5));
             (10..15).for_each(|key| put(tables, key, 50));
         });
-        assert!(look_ahead(&database, begin_of(), 100, 1005).unwrap().1);
+        assert!(look_ahead(&database, BEGIN, steps(100), 1005).unwrap().2);
         within(&database, 1005, |tables| {
-            assert!(tables.sweep(begin_of(), 100).unwrap().is_round());
+            assert!(tables.sweep(BEGIN, steps(100)).unwrap().is_round());
             assert_eq!(tables.records.len().unwrap(), 5);
         });
-        assert!(!look_ahead(&database, begin_of(), 100, 1005).unwrap().1);
+        assert!(!look_ahead(&database, BEGIN, steps(100), 1005).unwrap().2);
     }
 
     #[test]
     fn a_walk_stops_at_its_bound_and_goes_on_there_and_at_the_end_from_the_beginning() {
         let database = database();
         within(&database, 1000, |tables| (0..10).for_each(|key| put(tables, key, 5)));
-        let mut walk = begin_of();
+        let mut walk = BEGIN;
         within(&database, 2000, |tables| {
-            walk = tables.sweep(walk, 4).unwrap();
+            walk = tables.sweep(walk, steps(4)).unwrap();
             assert_eq!((walk.is_round(), tables.records.len().unwrap()), (false, 6));
-            walk = tables.sweep(walk, 4).unwrap();
-            walk = tables.sweep(walk, 4).unwrap();
+            walk = tables.sweep(walk, steps(4)).unwrap();
+            walk = tables.sweep(walk, steps(4)).unwrap();
             assert_eq!((walk.is_round(), tables.records.len().unwrap()), (true, 0));
         });
         within(&database, 2000, |tables| {
             put(tables, 0, 5);
             tables.now = 3000;
-            tables.sweep(walk, 4).unwrap();
+            tables.sweep(walk, steps(4)).unwrap();
             assert_eq!(tables.records.len().unwrap(), 0);
         });
+    }
+
+    #[test]
+    fn a_walk_stops_when_it_has_read_enough_and_never_before_it_has_moved() {
+        let database = database();
+        within(&database, 1000, |tables| (0..10).for_each(|key| put(tables, key, 5)));
+        let each = u64::try_from(EXPIRY_LEN + codec::HEAD_LEN).unwrap();
+        for (bytes, moved) in [(1, 1), (each, 1), (each + 1, 2), (3 * each, 3)] {
+            let most = Steps { records: 8, bytes };
+            let (_, left, _) = look_ahead(&database, BEGIN, most, 0).unwrap();
+            assert_eq!(left.records, 8 - moved, "{bytes}");
+        }
     }
 
     #[test]
@@ -437,13 +488,13 @@ mod tests {
         let database = database();
         within(&database, 1000, |tables| (0..10).for_each(|key| put(tables, key * 25, 5)));
         for somewhere in [0, 77, 255] {
-            let (end, _) = look_ahead(&database, Walk::somewhere(somewhere), 100, 0).unwrap();
+            let (end, ..) = look_ahead(&database, Walk::somewhere(somewhere), steps(100), 0).unwrap();
             assert!(end.is_round());
         }
         within(&database, 2000, |tables| {
-            let end = tables.sweep(Walk::somewhere(77), 100).unwrap();
+            let end = tables.sweep(Walk::somewhere(77), steps(100)).unwrap();
             assert_eq!(tables.records.len().unwrap(), 4, "those before it are left");
-            tables.sweep(end, 100).unwrap();
+            tables.sweep(end, steps(100)).unwrap();
             assert_eq!(tables.records.len().unwrap(), 0);
         });
     }
@@ -454,7 +505,7 @@ mod tests {
         within(&database, 1000, |tables| put(tables, 1, 5));
         within(&database, 1001, |tables| put(tables, 1, 500));
         within(&database, 1100, |tables| {
-            tables.sweep(begin_of(), 100).unwrap();
+            tables.sweep(BEGIN, steps(100)).unwrap();
             assert_eq!(tables.records.len().unwrap(), 1);
         });
     }

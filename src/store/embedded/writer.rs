@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::StoreError;
 use super::backlog::{Backlog, Crowd, Crowded};
 use super::engine::Engine;
-use super::tables::{self, Failure, StoreClock, Tables, Walk};
+use super::tables::{self, Failure, Steps, StoreClock, Tables, Walk};
 use crate::clock;
 
 /// Jobs waiting for the writer; whoever comes after waits for a place.
@@ -27,16 +27,21 @@ const BATCH_MAX: usize = 256;
 /// How often records are looked through for what has expired, apart from what is written.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Of all records each time this part, and so all of them within the hour.
+/// Of all records each time this part, and so all of them within the hour; or so many, if that is more. But no more
+/// than so many bytes.
 const SWEPT_PART: u64 = 720;
-
-/// As many of them at least, and as many in one transaction.
 const SWEPT_MIN: u64 = 4096;
-const SWEPT_AT_ONCE: u64 = 1024;
+const SWEPT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Records that are looked at along with each job. More than one: the walk goes round several times while as many are
-/// written as there are, so that what has expired is a small part of the file.
-const SWEPT_PER_JOB: usize = 8;
+/// In one transaction.
+const SWEPT_AT_ONCE: Steps = Steps { records: 1024, bytes: 4 * 1024 * 1024 };
+
+/// Along with each job. More than one record: the walk goes round several times while as many are written as there are,
+/// so that what has expired is a small part of the file.
+const SWEPT_PER_JOB: Steps = Steps { records: 8, bytes: 16 * 1024 };
+
+/// And for each byte that is written so many more, so that it keeps up with large records, too.
+const SWEPT_PER_BYTE: u64 = 2;
 
 /// How often the time is written down along with what is committed, in milliseconds: each time costs pages of a table of
 /// its own. After a crash the store's clock may begin by so much before what the file has seen: records live longer.
@@ -170,8 +175,8 @@ struct Desk {
     /// When the time was written down last, by the store's clock.
     clock_kept_at: u64,
     walk: Walk,
-    /// Records to be looked at before the next pause.
-    left_to_sweep: u64,
+    /// Steps of the walk before the next pause.
+    left_to_sweep: Steps,
     health: Health,
     backlog: Backlog,
     crowd: Arc<Crowd>,
@@ -198,7 +203,7 @@ impl Desk {
             store_clock,
             clock_kept_at,
             walk: Walk::somewhere(clock_kept_at),
-            left_to_sweep: 0,
+            left_to_sweep: Steps { records: 0, bytes: 0 },
             health,
             backlog: Backlog::default(),
             crowd: Arc::default(),
@@ -259,7 +264,7 @@ impl Desk {
                 drop(tables);
                 return Ok(transaction.abort()?);
             }
-            walk = tables.sweep(walk, SWEPT_PER_JOB * batch.len())?;
+            walk = tables.sweep(walk, swept_along(batch.len(), tables.written()))?;
             if keeps_clock {
                 tables.keep_clock()?;
             }
@@ -287,6 +292,8 @@ impl Desk {
             Health::Ill { pause, .. } => *pause,
         };
         self.open_anew();
+        // Should it have met a page that cannot be read, it must not come back to it at once.
+        self.walk = Walk::somewhere(self.store_clock.now());
         self.health = Health::Ill { pause, try_at: clock::monotonic() + pause };
     }
 
@@ -327,26 +334,42 @@ impl Desk {
 
     fn sweep(&mut self) -> Result<bool, Failure> {
         let (now, from) = (self.store_clock.now(), self.walk);
-        if self.left_to_sweep == 0 {
-            self.left_to_sweep = (self.engine.write(tables::count)? / SWEPT_PART).max(SWEPT_MIN);
+        if self.left_to_sweep.are_done() {
+            let records = (self.engine.write(tables::count)? / SWEPT_PART).max(SWEPT_MIN);
+            self.left_to_sweep = Steps { records, bytes: SWEPT_BYTES };
         }
-        let step = self.left_to_sweep.min(SWEPT_AT_ONCE);
-        let most = usize::try_from(step).unwrap_or(usize::MAX);
-        self.walk = self.engine.write(|database| {
-            let (to, meets_expired) = tables::look_ahead(database, from, most, now)?;
+        let most = self.left_to_sweep.at_most(SWEPT_AT_ONCE);
+        let (to, left) = self.engine.write(|database| {
+            let (to, left, meets_expired) = tables::look_ahead(database, from, most, now)?;
             if !meets_expired {
-                return Ok(to);
+                return Ok((to, left));
             }
             let transaction = tables::begin(database)?;
             let mut tables = Tables::open(&transaction, now)?;
-            let to = tables.sweep(from, most)?;
+            tables.sweep(from, most)?;
             tables.keep_clock()?;
             drop(tables);
             transaction.commit()?;
-            Ok(to)
+            Ok((to, left))
         })?;
-        self.left_to_sweep = if self.walk.is_round() { 0 } else { self.left_to_sweep - step };
-        Ok(self.left_to_sweep > 0)
+        self.walk = to;
+        self.left_to_sweep = self.left_to_sweep.less(most.less(left));
+        if to.is_round() {
+            self.left_to_sweep = Steps { records: 0, bytes: 0 };
+        }
+        Ok(!self.left_to_sweep.are_done())
+    }
+}
+
+/// How far the walk goes along with so many jobs that wrote so many bytes.
+fn swept_along(jobs: usize, written: u64) -> Steps {
+    let jobs = u64::try_from(jobs).unwrap_or(u64::MAX);
+    Steps {
+        records: SWEPT_PER_JOB.records.saturating_mul(jobs),
+        bytes: SWEPT_PER_JOB
+            .bytes
+            .saturating_mul(jobs)
+            .saturating_add(written.saturating_mul(SWEPT_PER_BYTE)),
     }
 }
 
@@ -406,7 +429,7 @@ mod tests {
             }
             seen.push(records(&desk));
         }
-        assert!(seen.windows(2).all(|pair| pair[0] - pair[1] <= SWEPT_AT_ONCE), "{seen:?}");
+        assert!(seen.windows(2).all(|pair| pair[0] - pair[1] <= SWEPT_AT_ONCE.records), "{seen:?}");
         assert_eq!(seen.last(), Some(&0), "{seen:?}");
     }
 
@@ -424,6 +447,17 @@ mod tests {
             rounds += 1;
         }
         assert!(rounds > 1);
+    }
+
+    #[test]
+    fn after_a_failure_the_walk_goes_on_somewhere_else() {
+        let mut desk = desk();
+        put(&desk, 0..10, Duration::from_hours(1));
+        desk.walk = Walk::somewhere(0);
+        desk.sweep().unwrap();
+        let before = desk.walk;
+        desk.fall_ill(&Failure::Panicked);
+        assert_ne!(desk.walk, before);
     }
 
     #[test]
