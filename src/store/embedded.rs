@@ -15,6 +15,7 @@ mod listing;
 mod scan;
 mod tables;
 mod transfer;
+mod walk;
 mod writer;
 
 use std::fs::{self, File, TryLockError};

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! No table has the keys in the order of expiry: to keep one costs as much as the records do, at each write. What has
-//! expired is found by walking through the records, round and round ([`Walk`]). What stands side by side is then removed
+//! expired is found by walking through the records, round and round (`walk.rs`). What stands side by side is then removed
 //! together, and shares its pages.
 //!
 //! Format 2 is a file that takes no new claims. It has one table more, and is written only while the gate
@@ -21,18 +21,17 @@
 //! Moments are milliseconds of the store's own clock, [`StoreClock`]. Must not know threads or futures.
 //! Read `../codec.rs` before, `writer.rs` after.
 
-use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use redb::{
     AccessGuard, CommitError, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata, SetDurabilityError, StorageError, Table, TableDefinition, TableError,
-    TransactionError, WriteTransaction,
+    SetDurabilityError, StorageError, Table, TableDefinition, TableError, TransactionError, WriteTransaction,
 };
 
 use super::super::codec::{self, Encoded};
 use super::super::{Gate, Swapped};
+use super::walk::{Steps, Walk};
 use crate::clock;
 use crate::protocol::record::{UnixMillis, Version};
 use crate::protocol::scope::StorageKey;
@@ -180,95 +179,6 @@ pub(super) fn keep_gate(transaction: &WriteTransaction, gate: Gate) -> Result<()
     Ok(())
 }
 
-/// Answers where a walk leads, what is left of it, and whether it meets a record that has expired by `now`.
-pub(super) fn look_ahead(
-    database: &Database,
-    from: Walk,
-    most: Steps,
-    now: u64,
-) -> Result<(Walk, Steps, bool), Failure> {
-    let records = database.begin_read()?.open_table(RECORDS)?;
-    let (to, left, expired) = from.over(&records, most, now)?;
-    Ok((to, left, !expired.is_empty()))
-}
-
-/// How many records there are, expired ones among them.
-pub(super) fn count(database: &Database) -> Result<u64, Failure> {
-    Ok(database.begin_read()?.open_table(RECORDS)?.len()?)
-}
-
-/// How far a walk goes at once: until it has looked at so many records, or read so much of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Steps {
-    pub(super) records: u64,
-    /// Of a record all bytes are read.
-    pub(super) bytes: u64,
-}
-
-impl Steps {
-    /// What is left of these steps after others.
-    pub(super) fn less(self, done: Self) -> Self {
-        Self {
-            records: self.records.saturating_sub(done.records),
-            bytes: self.bytes.saturating_sub(done.bytes),
-        }
-    }
-
-    /// As many, but no more than others.
-    pub(super) fn at_most(self, most: Self) -> Self {
-        Self { records: self.records.min(most.records), bytes: self.bytes.min(most.bytes) }
-    }
-
-    /// Whether none is left.
-    pub(super) fn are_done(self) -> bool {
-        self.records == 0 || self.bytes == 0
-    }
-}
-
-/// How far the records have been looked through for what has expired, in the order of keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Walk {
-    /// The last that was looked at; none at the end, from which it goes on at the beginning.
-    after: Option<StorageKey>,
-}
-
-impl Walk {
-    /// One that begins somewhere, so that what stands last is met too where a process never lives long.
-    pub(super) fn somewhere(now: u64) -> Self {
-        let [any, ..] = now.to_le_bytes();
-        Self { after: Some(StorageKey::from_bytes([any; 32])) }
-    }
-
-    /// Whether it has come to the end.
-    pub(super) fn is_round(self) -> bool {
-        self.after.is_none()
-    }
-
-    /// Answers where it is when so many steps are done, what is left of them, and which of the records have expired by
-    /// `now`.
-    fn over(
-        self,
-        records: &impl ReadableTable<&'static [u8; 32], &'static [u8]>,
-        most: Steps,
-        now: u64,
-    ) -> Result<(Self, Steps, Vec<StorageKey>), Failure> {
-        let from = self.after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
-        let (mut to, mut left, mut expired) = (self, most, Vec::new());
-        let mut records = records.range::<&[u8; 32]>((from, Bound::Unbounded))?;
-        while !left.are_done() {
-            let Some(record) = records.next() else { return Ok((Self { after: None }, left, expired)) };
-            let (key, value) = record?;
-            let (key, value) = (StorageKey::from_bytes(*key.value()), value.value());
-            if live(value, now).is_none() {
-                expired.push(key);
-            }
-            left = left.less(Steps { records: 1, bytes: u64::try_from(value.len()).unwrap_or(u64::MAX) });
-            to = Self { after: Some(key) };
-        }
-        Ok((to, left, expired))
-    }
-}
-
 /// The tables within one write transaction.
 pub(super) struct Tables<'t> {
     transaction: &'t WriteTransaction,
@@ -407,8 +317,10 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use redb::ReadableTableMetadata;
     use redb::backends::InMemoryBackend;
 
+    use super::super::walk::look_ahead;
     use super::*;
 
     fn database() -> Database {
@@ -430,7 +342,7 @@ mod tests {
         tables.put(&StorageKey::from_bytes([key; 32]), &encoded, Duration::from_millis(keep_for)).unwrap();
     }
 
-    const BEGIN: Walk = Walk { after: None };
+    const BEGIN: Walk = Walk::BEGIN;
 
     fn steps(records: u64) -> Steps {
         Steps { records, bytes: u64::MAX }

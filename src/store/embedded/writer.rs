@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::StoreError;
 use super::backlog::{Backlog, Crowd, Crowded};
 use super::engine::Engine;
-use super::tables::{self, Failure, Steps, StoreClock, Tables, Walk};
+use super::tables::{self, Failure, StoreClock, Tables};
+use super::walk::{self, Steps, Walk};
 use crate::clock;
 
 /// Jobs waiting for the writer; whoever comes after waits for a place.
@@ -335,12 +336,12 @@ impl Desk {
     fn sweep(&mut self) -> Result<bool, Failure> {
         let (now, from) = (self.store_clock.now(), self.walk);
         if self.left_to_sweep.are_done() {
-            let records = (self.engine.write(tables::count)? / SWEPT_PART).max(SWEPT_MIN);
+            let records = (self.engine.write(walk::count)? / SWEPT_PART).max(SWEPT_MIN);
             self.left_to_sweep = Steps { records, bytes: SWEPT_BYTES };
         }
         let most = self.left_to_sweep.at_most(SWEPT_AT_ONCE);
         let (to, left) = self.engine.write(|database| {
-            let (to, left, meets_expired) = tables::look_ahead(database, from, most, now)?;
+            let (to, left, meets_expired) = walk::look_ahead(database, from, most, now)?;
             if !meets_expired {
                 return Ok((to, left));
             }
@@ -414,7 +415,7 @@ mod tests {
     }
 
     fn records(desk: &Desk) -> u64 {
-        desk.engine.read(tables::count).unwrap()
+        desk.engine.read(walk::count).unwrap()
     }
 
     #[test]
