@@ -12,6 +12,7 @@ mod engine;
 mod faults;
 mod inspect;
 mod listing;
+mod records;
 mod scan;
 mod tables;
 mod transfer;
@@ -144,7 +145,7 @@ impl EmbeddedStore {
         match Self::open_on(engine::file_medium(&path), Some(lock), path.clone()) {
             Ok(Ok(store)) => store.map_err(OpenError::Writer),
             Ok(Err(found)) => {
-                Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: tables::NEWEST_FORMAT })
+                Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: tables::FORMAT })
             }
             Err(Failure::Open(error)) if matches!(*error, DatabaseError::DatabaseAlreadyOpen) => {
                 Err(OpenError::InUse { dir: dir.to_owned() })

@@ -132,11 +132,11 @@ async fn a_store_of_a_newer_format_is_refused() {
     drop(EmbeddedStore::open(dir.path()).unwrap());
     by_hand(dir.path(), |transaction| {
         let mut meta = transaction.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap();
-        meta.insert("format", 3).unwrap();
+        meta.insert("format", 4).unwrap();
     });
     let error = EmbeddedStore::open(dir.path()).unwrap_err();
-    assert!(matches!(error, OpenError::NewerFormat { found: 3, known: 2, .. }));
-    assert!(error.to_string().ends_with("its format is 3, this version reads up to 2"));
+    assert!(matches!(error, OpenError::NewerFormat { found: 4, known: 3, .. }));
+    assert!(error.to_string().ends_with("its format is 4, this version reads up to 3"));
 }
 
 #[tokio::test]
@@ -239,17 +239,16 @@ async fn a_closed_gate_outlives_the_process_and_is_told_by_the_heartbeat() {
 }
 
 #[tokio::test]
-async fn a_version_that_knows_no_gate_refuses_a_closed_file_and_reads_one_that_was_opened_again() {
+async fn a_gate_that_was_opened_again_stays_open() {
     let dir = TempDir::new().unwrap();
     let store = EmbeddedStore::open(dir.path()).unwrap();
     store.set_gate(Gate::Closed(Closure::Leaving)).await.unwrap();
     drop(store);
-    assert_eq!(format_of(dir.path()), 2);
     let store = EmbeddedStore::open(dir.path()).unwrap();
     store.set_gate(Gate::Open).await.unwrap();
-    assert_eq!(store.gate().await.unwrap(), Gate::Open);
     drop(store);
-    assert_eq!(format_of(dir.path()), 1);
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.gate().await.unwrap(), Gate::Open);
 }
 
 /// What stands in the golden files, under keys of these bytes.
@@ -287,15 +286,24 @@ async fn expect_golden(store: &EmbeddedStore) {
     }
 }
 
-#[tokio::test]
-async fn a_file_of_format_1_is_opened_and_served() {
-    let (_dir, store) = golden("embedded-format-1.redb");
+/// What a file must do of whatever format it was: hold what it held, and go on.
+async fn expect_served(name: &str) {
+    let (dir, store) = golden(name);
     expect_golden(&store).await;
     assert_eq!(store.gate().await.unwrap(), Gate::Open);
     let (byte, claim) = &golden_records()[0];
     let (key, done) = (StorageKey::from_bytes([*byte; 32]), after(claim, done_with("paid")));
     assert_eq!(store.swap(&key, claim.version, &done, LONG).await.unwrap(), Swapped::Done);
     assert_eq!(store.insert(&some_key(), &a_claim(), LONG).await.unwrap(), Seen::Nothing);
+    assert_eq!(all_of(&store, 2).await.len(), 4, "each once");
+    drop(store);
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.fetch(&key).await.unwrap(), Seen::Record(Box::new(done)));
+}
+
+#[tokio::test]
+async fn a_file_of_format_1_is_opened_and_served() {
+    expect_served("embedded-format-1.redb").await;
 }
 
 #[tokio::test]
@@ -303,6 +311,39 @@ async fn a_file_of_format_2_is_opened_and_says_why_it_is_closed() {
     let (_dir, store) = golden("embedded-format-2.redb");
     expect_golden(&store).await;
     assert_eq!(store.gate().await.unwrap(), Gate::Closed(Closure::Leaving));
+}
+
+#[tokio::test]
+async fn a_file_of_format_3_is_opened_and_served() {
+    expect_served("embedded-format-3.redb").await;
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_format_is_refused_by_earlier_builds_as_soon_as_it_was_opened() {
+    for earlier in ["embedded-format-1.redb", "embedded-format-2.redb"] {
+        let (dir, store) = golden(earlier);
+        drop(store);
+        assert_eq!(format_of(dir.path()), 3, "{earlier}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_of_an_earlier_format_moves_when_it_is_written_and_leaves_nothing_behind() {
+    let (dir, store) = golden("embedded-format-1.redb");
+    let (byte, claim) = &golden_records()[0];
+    let key = StorageKey::from_bytes([*byte; 32]);
+    let again = after(claim, Phase::InFlight);
+    assert_eq!(store.swap(&key, claim.version, &again, LONG).await.unwrap(), Swapped::Done);
+    assert_eq!(store.remove(&key, again.version).await.unwrap(), Swapped::Done);
+    assert_eq!(store.fetch(&key).await.unwrap(), Seen::Nothing);
+    drop(store);
+    by_hand(dir.path(), |transaction| {
+        for name in ["claims", "records"] {
+            let table = TableDefinition::<&[u8; 32], &[u8]>::new(name);
+            let found = transaction.open_table(table).unwrap().get(key.as_bytes()).unwrap().is_some();
+            assert!(!found, "{name}");
+        }
+    });
 }
 
 async fn all_of(store: &EmbeddedStore, most: usize) -> Vec<Moved> {

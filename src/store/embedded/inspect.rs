@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use redb::{ReadableDatabase, ReadableTableMetadata};
+use redb::ReadableDatabase;
 
 use super::super::durability::{Durability, Fault, Severity};
 use super::disk;
 use super::engine::{Engine, PAGE_CACHE_BYTES};
-use super::tables::{Failure, RECORDS};
+use super::records::Records;
+use super::tables::Failure;
 
 /// With less room than this, a fault: a full disk refuses all claims.
 const FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
@@ -43,11 +44,9 @@ pub(super) fn inspect(engine: &Engine, file: &Path) -> Result<Durability, Failur
     let dir = file.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
     let size = disk::size(file).ok();
     let count = engine.read(|database| {
-        let transaction = database.begin_read()?;
-        let records = transaction.open_table(RECORDS)?;
+        let records = Records::read(&database.begin_read()?)?;
         let used_bytes = if size.is_some_and(|(bytes, _)| bytes <= COUNTED_BYTES_MAX) {
-            let stats = records.stats()?;
-            Some(stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes())
+            Some(records.used_bytes()?)
         } else {
             None
         };

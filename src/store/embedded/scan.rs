@@ -2,13 +2,13 @@
 //!
 //! Both see the records as of one moment each and leave out what has expired. Read `tables.rs` before.
 
-use std::ops::Bound;
 use std::time::Duration;
 
-use redb::{AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{AccessGuard, Database, ReadTransaction, ReadableDatabase};
 
 use super::super::Gate;
-use super::tables::{Failure, RECORDS, begin, expiry_of, keep_clock, keep_gate, live};
+use super::records::Records;
+use super::tables::{Failure, begin, expiry_of, keep_clock, keep_format, keep_gate, live};
 use crate::protocol::scope::StorageKey;
 
 /// A record as it stands in the file.
@@ -38,10 +38,9 @@ pub(super) fn page<T>(
     now: u64,
     take: impl Fn(Standing<'_>) -> T,
 ) -> Result<(Vec<T>, Option<StorageKey>), Failure> {
-    let records = database.begin_read()?.open_table(RECORDS)?;
-    let from = stretch.after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
+    let records = Records::read(&database.begin_read()?)?;
     let (mut page, mut bytes) = (Vec::new(), 0);
-    for (looked_at, entry) in records.range::<&[u8; 32]>((from, Bound::Unbounded))?.enumerate() {
+    for (looked_at, entry) in records.after(stretch.after.as_ref())?.enumerate() {
         let (key, value) = entry?;
         let (key, value) = (StorageKey::from_bytes(*key.value()), value.value());
         bytes += value.len();
@@ -62,8 +61,8 @@ pub(super) fn one<T>(
     now: u64,
     take: impl Fn(Standing<'_>) -> T,
 ) -> Result<Option<T>, Failure> {
-    let records = database.begin_read()?.open_table(RECORDS)?;
-    let stands = records.get(key.as_bytes())?;
+    let records = Records::read(&database.begin_read()?)?;
+    let stands = records.get(&key)?;
     let value = stands.as_ref().map(AccessGuard::value);
     Ok(value.and_then(|value| {
         let record = live(value, now)?;
@@ -88,18 +87,19 @@ pub(super) fn copy(
     let transaction = begin(database)?;
     let mut copied = 0;
     {
-        let mut records = transaction.open_table(RECORDS)?;
-        for entry in from.open_table(RECORDS)?.iter()? {
+        let mut records = Records::write(&transaction)?;
+        for entry in Records::read(from)?.after(None)? {
             let (key, value) = entry?;
             if !goes_on() {
                 return Ok(None);
             }
-            if live(value.value(), now).is_some() {
-                records.insert(key.value(), value.value())?;
+            if let Some(record) = live(value.value(), now) {
+                records.put(key.value(), record, value.value())?;
                 copied += 1;
             }
         }
     }
+    keep_format(&transaction)?;
     keep_clock(&transaction, now)?;
     keep_gate(&transaction, gate)?;
     transaction.commit()?;

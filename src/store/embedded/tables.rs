@@ -1,51 +1,46 @@
 //! The layout of the embedded store's file, and what is done to it within one transaction.
 //!
-//! File format 1, two tables:
+//! File format 3:
 //!
 //! ```text
-//! records   storage key (32)               → expiry (8, big-endian), then the record as in codec.rs
+//! claims    storage key (32)               → expiry (8, big-endian), then the record as in codec.rs, in flight
+//! records   storage key (32)               → the same, of every other record
 //! meta      "format", "clock"              → u64
+//! words     "gate"                         → why the file takes no claims, as in Closure::WORDS
 //! ```
+//!
+//! `words` is there only while the file takes none. A key stands in `claims` or in `records`: see `records.rs`.
 //!
 //! No table has the keys in the order of expiry: to keep one costs as much as the records do, at each write. What has
 //! expired is found by walking through the records, round and round (`walk.rs`). What stands side by side is then removed
 //! together, and shares its pages.
 //!
-//! Format 2 is a file that takes no new claims. It has one table more, and is written only while the gate
-//! is closed, so that a version that knows no gate refuses the file instead of claiming in it:
-//!
-//! ```text
-//! words     "gate"                         → why the file takes no claims, as in Closure::WORDS
-//! ```
+//! In formats 1 and 2, which builds before the first version wrote, all records stand in `records`, and 2 is a file with
+//! `words`. Either becomes format 3 when it is opened, so that a build that would not look among the claims refuses it;
+//! what is in flight then moves when it is next written.
 //!
 //! Moments are milliseconds of the store's own clock, [`StoreClock`]. Must not know threads or futures.
-//! Read `../codec.rs` before, `writer.rs` after.
+//! Read `../codec.rs` and `records.rs` before, `writer.rs` after.
 
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use redb::{
     AccessGuard, CommitError, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable,
-    SetDurabilityError, StorageError, Table, TableDefinition, TableError, TransactionError, WriteTransaction,
+    SetDurabilityError, StorageError, TableDefinition, TableError, TransactionError, WriteTransaction,
 };
 
 use super::super::codec::{self, Encoded};
 use super::super::{Gate, Swapped};
+use super::records::{Records, Writable};
 use super::walk::{Steps, Walk};
 use crate::clock;
 use crate::protocol::record::{UnixMillis, Version};
 use crate::protocol::scope::StorageKey;
 
-/// The newest format this version reads.
-pub(super) const NEWEST_FORMAT: u64 = 2;
+/// The format this version writes, and the newest it reads.
+pub(super) const FORMAT: u64 = 3;
 
-/// The format of a file that takes claims.
-const FORMAT_OPEN: u64 = 1;
-
-/// The format of a file that takes none.
-const FORMAT_CLOSED: u64 = 2;
-
-pub(super) const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
 /// The same keys in the order of expiry, as builds before the first version kept them.
 const EXPIRIES: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinition::new("expiries");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -108,15 +103,15 @@ pub(super) fn prepare(database: &Database) -> Result<Result<StoreClock, u64>, Fa
     let transaction = begin(database)?;
     let store_clock = {
         let mut meta = transaction.open_table(META)?;
-        let format = meta.get(META_FORMAT)?.map_or(FORMAT_OPEN, |found| found.value());
-        if format > NEWEST_FORMAT {
+        let format = meta.get(META_FORMAT)?.map_or(FORMAT, |found| found.value());
+        if format > FORMAT {
             return Ok(Err(format));
         }
         let last_seen = meta.get(META_CLOCK)?.map_or(0, |found| found.value());
         let store_clock = StoreClock::from(clock::unix_millis(), last_seen);
-        meta.insert(META_FORMAT, format)?;
+        meta.insert(META_FORMAT, FORMAT)?;
         meta.insert(META_CLOCK, store_clock.now())?;
-        transaction.open_table(RECORDS)?;
+        Records::write(&transaction)?;
         transaction.delete_table(EXPIRIES)?;
         store_clock
     };
@@ -139,6 +134,12 @@ pub(super) fn prove(database: &Database, now: u64) -> Result<(), Failure> {
     Ok(transaction.commit()?)
 }
 
+/// Writes down by whom the file can be read.
+pub(super) fn keep_format(transaction: &WriteTransaction) -> Result<(), Failure> {
+    transaction.open_table(META)?.insert(META_FORMAT, FORMAT)?;
+    Ok(())
+}
+
 /// Writes the time down, so that the next run does not begin before it.
 pub(super) fn keep_clock(transaction: &WriteTransaction, now: u64) -> Result<(), Failure> {
     transaction.open_table(META)?.insert(META_CLOCK, now)?;
@@ -147,8 +148,8 @@ pub(super) fn keep_clock(transaction: &WriteTransaction, now: u64) -> Result<(),
 
 /// Answers what is committed under `key` and has not expired by `now`.
 pub(super) fn read(database: &Database, key: &StorageKey, now: u64) -> Result<Option<Bytes>, Failure> {
-    let records = database.begin_read()?.open_table(RECORDS)?;
-    let stands = records.get(key.as_bytes())?;
+    let records = Records::read(&database.begin_read()?)?;
+    let stands = records.get(key)?;
     Ok(stands.and_then(|value| live(value.value(), now).map(Bytes::copy_from_slice)))
 }
 
@@ -165,24 +166,19 @@ pub(super) fn gate(database: &impl ReadableDatabase) -> Result<Gate, Failure> {
 
 /// Writes into the file whether it takes new claims.
 pub(super) fn keep_gate(transaction: &WriteTransaction, gate: Gate) -> Result<(), Failure> {
-    let format = match gate {
-        Gate::Open => {
-            transaction.delete_table(WORDS)?;
-            FORMAT_OPEN
-        }
+    match gate {
+        Gate::Open => drop(transaction.delete_table(WORDS)?),
         Gate::Closed(closure) => {
             transaction.open_table(WORDS)?.insert(WORD_GATE, closure.word().as_bytes())?;
-            FORMAT_CLOSED
         }
-    };
-    transaction.open_table(META)?.insert(META_FORMAT, format)?;
+    }
     Ok(())
 }
 
 /// The tables within one write transaction.
 pub(super) struct Tables<'t> {
     transaction: &'t WriteTransaction,
-    records: Table<'t, &'static [u8; 32], &'static [u8]>,
+    records: Writable<'t>,
     now: u64,
     changed: bool,
     written: u64,
@@ -190,7 +186,7 @@ pub(super) struct Tables<'t> {
 
 impl<'t> Tables<'t> {
     pub(super) fn open(transaction: &'t WriteTransaction, now: u64) -> Result<Self, Failure> {
-        Ok(Self { transaction, records: transaction.open_table(RECORDS)?, now, changed: false, written: 0 })
+        Ok(Self { transaction, records: Records::write(transaction)?, now, changed: false, written: 0 })
     }
 
     /// Whether there is something to commit.
@@ -210,12 +206,13 @@ impl<'t> Tables<'t> {
         fresh: &Encoded,
         keep_for: Duration,
     ) -> Result<Option<Bytes>, Failure> {
-        let stands = self.records.get(key.as_bytes())?;
-        let stands = stands.and_then(|value| live(value.value(), self.now).map(Bytes::copy_from_slice));
-        if stands.is_none() {
-            self.put(key, fresh, keep_for)?;
+        let stands = self.records.get(key)?;
+        match stands.map(|value| live(value.value(), self.now).map(Bytes::copy_from_slice)) {
+            None => self.write(key, fresh, keep_for, Records::add)?,
+            Some(None) => self.put(key, fresh, keep_for)?,
+            Some(Some(record)) => return Ok(Some(record)),
         }
-        Ok(stands)
+        Ok(None)
     }
 
     pub(super) fn swap(
@@ -271,7 +268,7 @@ impl<'t> Tables<'t> {
     }
 
     fn compare(&self, key: &StorageKey, seen: Version) -> Result<Swapped, Failure> {
-        let stands = self.records.get(key.as_bytes())?;
+        let stands = self.records.get(key)?;
         Ok(match stands.as_ref().and_then(|value| live(value.value(), self.now)) {
             None => Swapped::Absent,
             Some(record) if codec::is_version(record, seen) => Swapped::Done,
@@ -280,12 +277,22 @@ impl<'t> Tables<'t> {
     }
 
     fn put(&mut self, key: &StorageKey, encoded: &Encoded, keep_for: Duration) -> Result<(), Failure> {
+        self.write(key, encoded, keep_for, Records::put)
+    }
+
+    fn write(
+        &mut self,
+        key: &StorageKey,
+        encoded: &Encoded,
+        keep_for: Duration,
+        how: impl FnOnce(&mut Writable<'t>, &[u8; 32], &[u8], &[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let expiry = self.now.saturating_add(millis(keep_for));
         let mut value = BytesMut::with_capacity(EXPIRY_LEN + encoded.head.len() + encoded.body.len());
         value.extend_from_slice(&expiry.to_be_bytes());
         value.extend_from_slice(&encoded.head);
         value.extend_from_slice(&encoded.body);
-        self.records.insert(key.as_bytes(), value.as_ref())?;
+        how(&mut self.records, key.as_bytes(), &encoded.head, &value)?;
         self.changed = true;
         self.written += u64::try_from(value.len()).unwrap_or(u64::MAX);
         Ok(())
@@ -317,7 +324,6 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use redb::ReadableTableMetadata;
     use redb::backends::InMemoryBackend;
 
     use super::super::walk::look_ahead;
@@ -423,6 +429,19 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_in_the_place_of_what_has_expired_leaves_nothing_of_it() {
+        let database = database();
+        let key = StorageKey::from_bytes([1; 32]);
+        let claim = Encoded { head: Bytes::from_static(b"OW\x01\0"), body: Bytes::new() };
+        within(&database, 1000, |tables| put(tables, 1, 5));
+        within(&database, 1100, |tables| {
+            assert!(tables.insert(&key, &claim, Duration::from_secs(1)).unwrap().is_none());
+            assert_eq!(tables.records.len().unwrap(), 1);
+        });
+        assert_eq!(read(&database, &key, 1100).unwrap(), Some(claim.head));
+    }
+
+    #[test]
     fn the_table_of_expiries_of_earlier_builds_is_dropped() {
         let database = database();
         let transaction = begin(&database).unwrap();
@@ -437,7 +456,7 @@ mod tests {
         let database = database();
         let key = StorageKey::from_bytes([1; 32]);
         within(&database, 1000, |tables| {
-            tables.records.insert(key.as_bytes(), b"short".as_slice()).unwrap();
+            tables.records.put(key.as_bytes(), b"", b"short").unwrap();
             let encoded = Encoded { head: Bytes::new(), body: Bytes::new() };
             assert!(tables.insert(&key, &encoded, Duration::from_secs(1)).unwrap().is_some());
         });

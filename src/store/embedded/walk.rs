@@ -2,11 +2,10 @@
 //!
 //! Must not know when, nor what becomes of them: read `tables.rs` before, `writer.rs` after.
 
-use std::ops::Bound;
+use redb::{Database, ReadableDatabase, ReadableTable};
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
-
-use super::tables::{Failure, RECORDS, live};
+use super::records::Records;
+use super::tables::{Failure, live};
 use crate::protocol::scope::StorageKey;
 
 /// Answers where a walk leads, what is left of it, and whether it meets a record that has expired by `now`.
@@ -16,14 +15,14 @@ pub(super) fn look_ahead(
     most: Steps,
     now: u64,
 ) -> Result<(Walk, Steps, bool), Failure> {
-    let records = database.begin_read()?.open_table(RECORDS)?;
+    let records = Records::read(&database.begin_read()?)?;
     let (to, left, expired) = from.over(&records, most, now)?;
     Ok((to, left, !expired.is_empty()))
 }
 
 /// How many records there are, expired ones among them.
 pub(super) fn count(database: &Database) -> Result<u64, Failure> {
-    Ok(database.begin_read()?.open_table(RECORDS)?.len()?)
+    Records::read(&database.begin_read()?)?.len()
 }
 
 /// How far a walk goes at once: until it has looked at so many records, or read so much of them.
@@ -80,13 +79,12 @@ impl Walk {
     /// `now`.
     pub(super) fn over(
         self,
-        records: &impl ReadableTable<&'static [u8; 32], &'static [u8]>,
+        records: &Records<impl ReadableTable<&'static [u8; 32], &'static [u8]>>,
         most: Steps,
         now: u64,
     ) -> Result<(Self, Steps, Vec<StorageKey>), Failure> {
-        let from = self.after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
         let (mut to, mut left, mut expired) = (self, most, Vec::new());
-        let mut records = records.range::<&[u8; 32]>((from, Bound::Unbounded))?;
+        let mut records = records.after(self.after.as_ref())?;
         while !left.are_done() {
             let Some(record) = records.next() else { return Ok((Self::BEGIN, left, expired)) };
             let (key, value) = record?;
