@@ -2,20 +2,21 @@
 //!
 //! Must not know keys or bodies. Read `readings.rs` before, `admit.rs` after.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use crate::config::{PathCase, Route};
 
-use super::patterns::{Patterns, segments};
+use super::patterns::{Owner, Patterns, segments};
 use super::readings::{Look, Rules, decoded, has_choices, hex_in_upper_case, look};
 
 /// The routes of a gateway, ready to be looked up.
 #[derive(Clone, Debug)]
 pub struct Router {
-    any_host: Paths,
-    by_host: HashMap<String, Paths>,
+    trees: Trees,
+    any_host: Host,
+    by_host: HashMap<String, Host>,
 }
 
 /// Where a request goes.
@@ -29,14 +30,23 @@ pub enum Routed {
     Ambiguous,
 }
 
-/// The routes that a request to one host may take.
+/// What a request to one host may take, beside the routes of any host.
 #[derive(Clone, Debug)]
-struct Paths {
-    patterns: Patterns<Found>,
+struct Host {
+    owner: Option<Owner>,
+    /// Its own.
     routes: Vec<usize>,
     has_insensitive: bool,
-    /// Whether there is but one route, and it takes every path.
+    /// Whether there is but one route that a request may take, and it takes every path.
     takes_all: bool,
+}
+
+/// The patterns of all routes.
+#[derive(Clone, Debug)]
+struct Trees {
+    as_written: Patterns<Found>,
+    /// All of them again without regard to case, where that of some does not count.
+    folded: Option<Patterns<Found>>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,86 +61,99 @@ struct Found {
 impl Router {
     /// Prepares the routes. Those of a host take precedence over the same pattern without a host.
     pub fn new(routes: &[Route]) -> Self {
-        let hosts = routes.iter().filter_map(|route| route.host.as_deref());
-        let by_host = hosts.map(|host| (bare_host(host), Paths::of(routes, Some(host)))).collect();
-        Self { any_host: Paths::of(routes, None), by_host }
+        let mut of_hosts: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::from([(None, Vec::new())]);
+        for (index, route) in routes.iter().enumerate() {
+            of_hosts.entry(route.host.as_deref().map(bare_host)).or_default().push(index);
+        }
+        let of_any = of_hosts.remove(&None).unwrap_or_default();
+        let any_host = Host::new(None, of_any, &[], routes);
+        let by_host = of_hosts.into_iter().enumerate().filter_map(|(owner, (host, own))| {
+            let own = Host::new(Some(owner), own, &any_host.routes, routes);
+            Some((host?, own))
+        });
+        let by_host: HashMap<_, _> = by_host.collect();
+        let trees = Trees::of(by_host.values().chain([&any_host]), routes);
+        Self { trees, any_host, by_host }
     }
 
     /// Finds the route of a request. `guards` says whether a route guards this request's method: only
     /// then does it matter that readings disagree.
     pub fn find(&self, host: Option<&str>, path: &str, guards: impl Fn(usize) -> bool) -> Routed {
-        let paths = self.paths_of(host);
-        let found = paths.find(path.as_bytes());
+        let host = self.host(host);
+        let found = self.trees.find(host, path.as_bytes());
         if has_choices(path.as_bytes())
-            && !paths.takes_all
-            && paths.routes.iter().any(|route| guards(*route))
-            && paths.is_ambiguous(path.as_bytes(), found, guards)
+            && !host.takes_all
+            && host.routes.iter().chain(&self.any_host.routes).any(|route| guards(*route))
+            && self.is_ambiguous(host, path.as_bytes(), found, guards)
         {
             return Routed::Ambiguous;
         }
         found.map_or(Routed::None, |found| Routed::Route(found.route))
     }
 
-    fn paths_of(&self, host: Option<&str>) -> &Paths {
+    fn host(&self, host: Option<&str>) -> &Host {
         if self.by_host.is_empty() {
             return &self.any_host;
         }
         host.and_then(|host| self.by_host.get(&bare_host(host))).unwrap_or(&self.any_host)
     }
+
+    /// Whether readings of the path lead to different routes, and one of them guards.
+    fn is_ambiguous(
+        &self,
+        host: &Host,
+        path: &[u8],
+        literal: Option<&Found>,
+        guards: impl Fn(usize) -> bool,
+    ) -> bool {
+        let spared = literal.map(|found| found.spared).unwrap_or_default();
+        let literal = literal.map(|found| found.route);
+        let is_guarded = literal.is_some_and(&guards);
+        let look = look(path, spared, |reading| {
+            let found = self.trees.find(host, reading).map(|found| found.route);
+            found != literal && (is_guarded || found.is_some_and(&guards))
+        });
+        match look {
+            Look::Enough | Look::Unknown => true,
+            Look::Whole(_) => false,
+        }
+    }
 }
 
-impl Paths {
-    /// The routes that a request to `host` may take.
-    fn of(routes: &[Route], host: Option<&str>) -> Self {
-        let own = |host: Option<&str>| {
-            let all = routes.iter().enumerate();
-            all.filter(move |(_, route)| route.host.as_deref() == host).collect::<Vec<_>>()
-        };
-        let (of_host, of_any) = (host.map(|host| own(Some(host))).unwrap_or_default(), own(None));
-        let all = || of_host.iter().chain(&of_any).map(|(index, route)| (*index, *route));
-        let mut paths = Self {
-            patterns: Patterns::new(),
-            routes: all().map(|(index, _)| index).collect(),
-            has_insensitive: all().any(|(_, route)| route.path_case == PathCase::Insensitive),
-            takes_all: of_host.len() + of_any.len() == 1
-                && all().all(|(_, route)| route.path.starts_with("/{*")),
-        };
-        paths.add(&of_host);
-        paths.add(&of_any);
-        paths
-    }
-
-    fn add(&mut self, own: &[(usize, &Route)]) {
-        for (index, route) in own {
-            for form in forms(&route.path) {
-                self.add_form(*index, route, &form);
+impl Trees {
+    fn of<'h>(hosts: impl Iterator<Item = &'h Host>, routes: &[Route]) -> Self {
+        let folds = routes.iter().any(|route| route.path_case == PathCase::Insensitive);
+        let mut trees = Self { as_written: Patterns::new(), folded: folds.then(Patterns::new) };
+        for host in hosts {
+            let own = host.routes.iter().filter_map(|index| Some((*index, routes.get(*index)?)));
+            let own: Vec<_> = own.map(|(index, route)| (index, route, forms(&route.path))).collect();
+            for (index, route, forms) in &own {
+                forms.iter().for_each(|form| trees.add(host, *index, route, form));
+            }
+            // "/orders/" means "/orders" too, unless another route claims it: else every request to such a path
+            // would read in two ways.
+            for (index, route, forms) in &own {
+                let shorter = forms.iter().filter_map(|form| form.strip_suffix(b"/"));
+                let shorter = shorter.filter(|path| !path.is_empty());
+                shorter.for_each(|form| trees.add(host, *index, route, form));
             }
         }
-        // "/orders/" means "/orders" too, unless another route claims it: else every request to such a path
-        // would read in two ways.
-        for (index, route) in own {
-            for form in forms(&route.path) {
-                if let Some(shorter) = form.strip_suffix(b"/").filter(|path| !path.is_empty()) {
-                    self.add_form(*index, route, shorter);
-                }
-            }
-        }
+        trees
     }
 
-    fn add_form(&mut self, index: usize, route: &Route, form: &[u8]) {
+    fn add(&mut self, host: &Host, index: usize, route: &Route, form: &[u8]) {
         let exact = match route.path_case {
             PathCase::Sensitive => Some(form.into()),
             PathCase::Insensitive => None,
         };
         let found = Found { route: index, exact, spared: spared_by(&route.path) };
-        if self.has_insensitive {
-            self.patterns.add(&folded(form), found);
-        } else {
-            self.patterns.add(form, found);
+        if let Some(tree) = &mut self.folded {
+            tree.add(&folded(form), host.owner, found.clone());
         }
+        self.as_written.add(form, host.owner, found);
     }
 
-    fn find(&self, path: &[u8]) -> Option<&Found> {
+    fn find(&self, host: &Host, path: &[u8]) -> Option<&Found> {
         let upper;
         let path = if path.contains(&b'%') {
             upper = hex_in_upper_case(path);
@@ -138,25 +161,24 @@ impl Paths {
         } else {
             path
         };
-        if self.has_insensitive {
-            self.patterns.find(&folded(path), |found| found.takes_case_of(path))
-        } else {
-            self.patterns.find(path, |_| true)
+        match &self.folded {
+            Some(tree) if host.has_insensitive => {
+                tree.find(&folded(path), host.owner, |found| found.takes_case_of(path))
+            }
+            Some(_) | None => self.as_written.find(path, host.owner, |_| true),
         }
     }
+}
 
-    /// Whether readings of the path lead to different routes, and one of them guards.
-    fn is_ambiguous(&self, path: &[u8], literal: Option<&Found>, guards: impl Fn(usize) -> bool) -> bool {
-        let spared = literal.map(|found| found.spared).unwrap_or_default();
-        let literal = literal.map(|found| found.route);
-        let is_guarded = literal.is_some_and(&guards);
-        let look = look(path, spared, |reading| {
-            let found = self.find(reading).map(|found| found.route);
-            found != literal && (is_guarded || found.is_some_and(&guards))
-        });
-        match look {
-            Look::Enough | Look::Unknown => true,
-            Look::Whole(_) => false,
+impl Host {
+    /// One of these routes, beside those of any host.
+    fn new(owner: Option<Owner>, own: Vec<usize>, of_any: &[usize], routes: &[Route]) -> Self {
+        let all = || own.iter().chain(of_any).filter_map(|index| routes.get(*index));
+        Self {
+            has_insensitive: all().any(|route| route.path_case == PathCase::Insensitive),
+            takes_all: all().count() == 1 && all().all(|route| route.path.starts_with("/{*")),
+            owner,
+            routes: own,
         }
     }
 }
@@ -297,6 +319,59 @@ mod tests {
         assert_eq!(router.find(Some("API.example.com:8080"), "/payments", |_| true), Routed::Route(1));
         assert_eq!(router.find(Some("api.example.com."), "/orders", |_| true), Routed::Route(0));
         assert_eq!(router.find(Some("other.example.com"), "/payments", |_| true), Routed::Route(0));
+    }
+
+    #[test]
+    fn routes_of_other_hosts_change_nothing() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let segments = ["a", "A", "b", "{x}", "%41", ""];
+        for _ in 0..2_000 {
+            let routes: Vec<Route> = (0..random.usize(1..8))
+                .map(|_| {
+                    let mut path: String = (0..random.usize(1..4))
+                        .map(|_| format!("/{}", random.choice(segments).unwrap()))
+                        .collect();
+                    if random.u8(..) < 60 {
+                        path.push_str("/{*rest}");
+                    }
+                    let path_case = match random.u8(..4) {
+                        0 => PathCase::Insensitive,
+                        _ => PathCase::Sensitive,
+                    };
+                    let host = random.choice([None, Some("one"), Some("two")]).unwrap().map(Into::into);
+                    Route { host, path_case, ..route(&path) }
+                })
+                .collect();
+            let router = Router::new(&routes);
+            for host in [None, Some("one"), Some("two"), Some("three")] {
+                let its_own: Vec<usize> = (0..routes.len())
+                    .filter(|index| routes[*index].host.is_none() || routes[*index].host.as_deref() == host)
+                    .collect();
+                let alone =
+                    Router::new(&its_own.iter().map(|index| routes[*index].clone()).collect::<Vec<_>>());
+                for path in ["/", "/a", "/A", "/a/b", "/b/a/", "/a/x/b", "/%41", "/b/../a", "/x/a/b/a"] {
+                    let found = router.find(host, path, |index| index % 2 == 0);
+                    let expected = match alone.find(host, path, |at| its_own[at] % 2 == 0) {
+                        Routed::Route(at) => Routed::Route(its_own[at]),
+                        other => other,
+                    };
+                    assert_eq!(found, expected, "seed {seed}: {host:?} {path} among {routes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_router_of_many_hosts_has_one_copy_of_what_they_share() {
+        let of_any = (0..300).map(|number| route(&format!("/part{number}/{{id}}")));
+        let of_hosts = (0..300)
+            .map(|number| Route { host: Some(format!("h{number}.example").into()), ..route("/payments") });
+        let router = Router::new(&of_any.chain(of_hosts).collect::<Vec<_>>());
+        assert_eq!(router.trees.as_written.len(), 600);
+        assert_eq!(router.find(Some("h7.example"), "/payments", |_| true), Routed::Route(307));
+        assert_eq!(router.find(Some("h7.example"), "/part9/1", |_| true), Routed::Route(9));
+        assert_eq!(router.find(Some("other.example"), "/payments", |_| true), Routed::None);
     }
 
     #[test]
