@@ -9,6 +9,9 @@ use crate::protocol::policy::{
 
 use super::{CallersCertificate, Config, Route, StoreUrl, Upstream};
 
+/// Of the routes that a choice concerns, so many are named where it is shown.
+const ROUTES_NAMED_MAX: usize = 10;
+
 /// A choice that may surprise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Risk {
@@ -39,8 +42,11 @@ pub fn risks(config: &Config) -> Vec<Risk> {
 
 impl std::fmt::Display for Risk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if !self.routes.is_empty() {
-            write!(f, "{}: ", self.routes.join(", "))?;
+        let named = self.routes.get(..ROUTES_NAMED_MAX).unwrap_or(&self.routes);
+        match self.routes.len() - named.len() {
+            0 if named.is_empty() => {}
+            0 => write!(f, "{}: ", named.join(", "))?,
+            others => write!(f, "{} and {others} more: ", named.join(", "))?,
         }
         f.write_str(self.text)
     }
@@ -250,6 +256,19 @@ mod tests {
         for line in found {
             assert!(line.starts_with("/{*rest}: "), "{line}");
         }
+    }
+
+    #[test]
+    fn of_many_routes_some_are_named_and_the_others_counted() {
+        let text = "it may surprise";
+        let shown = |number: usize| {
+            let routes = (1..=number).map(|number| format!("/{number}")).collect();
+            Risk { routes, text }.to_string()
+        };
+        assert_eq!(shown(0), "it may surprise");
+        assert_eq!(shown(2), "/1, /2: it may surprise");
+        assert_eq!(shown(10), "/1, /2, /3, /4, /5, /6, /7, /8, /9, /10: it may surprise");
+        assert_eq!(shown(1000), "/1, /2, /3, /4, /5, /6, /7, /8, /9, /10 and 990 more: it may surprise");
     }
 
     #[test]
