@@ -2,7 +2,8 @@
 //!
 //! The gateway waits for the disk before it forwards and again before it answers. So does the loop: for each request it
 //! inserts the claim, waits for its commit, puts the outcome in its place and waits for that, with nothing around it. As
-//! in the store, one thread takes whatever waits, commits it, and tells everybody.
+//! in the store, one thread takes whatever waits, commits it, and tells everybody. Unlike the store it has one table: it is
+//! what anybody would write first.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use onceway::store::{Closure, Gate, Store, Swapped};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use crate::embedded_store::format_of;
 use crate::harness::{GatewayPlan, Upstream, post, until};
 use crate::records::{LONG, a_claim, after, bytes_of, done_with, eventually, some_key, some_session};
 
@@ -53,6 +54,18 @@ async fn a_gateway_on_a_backup_is_told_to_claim_nothing() {
     let backup = EmbeddedStore::open(place.path()).unwrap();
     let told = backup.renew_session(some_session(), LONG).await.unwrap();
     assert_eq!(told, Gate::Closed(Closure::Backup));
+}
+
+#[tokio::test]
+async fn a_backup_holds_what_was_in_flight_and_is_refused_by_builds_that_would_not_see_it() {
+    let (_dir, store, _) = a_store_with(1).await;
+    let (key, claim) = (some_key(), a_claim());
+    store.insert(&key, &claim, LONG).await.unwrap();
+    let place = TempDir::new().unwrap();
+    store.backup_to(place.path()).await.unwrap();
+    assert_eq!(format_of(place.path()), 3, "before any build has opened it");
+    let backup = EmbeddedStore::open(place.path()).unwrap();
+    assert_eq!(backup.fetch(&key).await.unwrap(), Seen::Record(Box::new(claim)));
 }
 
 #[tokio::test]

@@ -164,8 +164,7 @@ async fn a_damaged_record_is_unreadable_and_never_absent() {
     store.insert(&key, &done, LONG).await.unwrap();
     drop(store);
     by_hand(dir.path(), |transaction| {
-        let table = TableDefinition::<&[u8; 32], &[u8]>::new("records");
-        let mut records = transaction.open_table(table).unwrap();
+        let mut records = transaction.open_table(table("records")).unwrap();
         let mut value = records.get(key.as_bytes()).unwrap().unwrap().value().to_vec();
         value[15_000] ^= 1;
         records.insert(key.as_bytes(), value.as_slice()).unwrap();
@@ -211,8 +210,7 @@ async fn what_cannot_be_read_is_moved_and_is_not_absent_there_either() {
     from.insert(&torn, &after(&a_claim(), done_with("paid")), LONG).await.unwrap();
     drop(from);
     by_hand(here.path(), |transaction| {
-        let table = TableDefinition::<&[u8; 32], &[u8]>::new("records");
-        let mut records = transaction.open_table(table).unwrap();
+        let mut records = transaction.open_table(table("records")).unwrap();
         let value = records.get(torn.as_bytes()).unwrap().unwrap().value().to_vec();
         records.insert(torn.as_bytes(), &value[..value.len() - 1]).unwrap();
         records.insert(short.as_bytes(), b"short".as_slice()).unwrap();
@@ -334,16 +332,36 @@ async fn a_claim_of_an_earlier_format_moves_when_it_is_written_and_leaves_nothin
     let key = StorageKey::from_bytes([*byte; 32]);
     let again = after(claim, Phase::InFlight);
     assert_eq!(store.swap(&key, claim.version, &again, LONG).await.unwrap(), Swapped::Done);
-    assert_eq!(store.remove(&key, again.version).await.unwrap(), Swapped::Done);
-    assert_eq!(store.fetch(&key).await.unwrap(), Seen::Nothing);
+    drop(store);
+    assert_eq!(stands_in(dir.path(), &key), ["claims"]);
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.fetch(&key).await.unwrap(), Seen::Record(Box::new(again.clone())));
+    let done = after(&again, done_with("paid"));
+    assert_eq!(store.swap(&key, again.version, &done, LONG).await.unwrap(), Swapped::Done);
+    drop(store);
+    assert_eq!(stands_in(dir.path(), &key), ["records"]);
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.remove(&key, done.version).await.unwrap(), Swapped::Done);
+    drop(store);
+    assert_eq!(stands_in(dir.path(), &key), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_damaged_claim_is_unreadable_and_never_absent() {
+    let dir = TempDir::new().unwrap();
+    let (key, claim) = (some_key(), a_claim());
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.insert(&key, &claim, LONG).await.unwrap();
     drop(store);
     by_hand(dir.path(), |transaction| {
-        for name in ["claims", "records"] {
-            let table = TableDefinition::<&[u8; 32], &[u8]>::new(name);
-            let found = transaction.open_table(table).unwrap().get(key.as_bytes()).unwrap().is_some();
-            assert!(!found, "{name}");
-        }
+        let mut claims = transaction.open_table(table("claims")).unwrap();
+        let mut value = claims.get(key.as_bytes()).unwrap().unwrap().value().to_vec();
+        *value.last_mut().unwrap() ^= 1;
+        claims.insert(key.as_bytes(), value.as_slice()).unwrap();
     });
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.fetch(&key).await.unwrap(), Seen::Unreadable);
+    assert_eq!(store.insert(&key, &a_claim(), LONG).await.unwrap(), Seen::Unreadable);
 }
 
 async fn all_of(store: &EmbeddedStore, most: usize) -> Vec<Moved> {
@@ -359,7 +377,23 @@ async fn all_of(store: &EmbeddedStore, most: usize) -> Vec<Moved> {
     }
 }
 
-fn format_of(dir: &Path) -> u64 {
+fn table(name: &str) -> TableDefinition<'_, &'static [u8; 32], &'static [u8]> {
+    TableDefinition::new(name)
+}
+
+/// The names of the tables in which there is something under `key`.
+fn stands_in(dir: &Path, key: &StorageKey) -> Vec<&'static str> {
+    let mut names = vec!["claims", "records"];
+    by_hand(dir, |transaction| {
+        names.retain(|name| {
+            let table = transaction.open_table(table(name)).unwrap();
+            table.get(key.as_bytes()).unwrap().is_some()
+        });
+    });
+    names
+}
+
+pub(crate) fn format_of(dir: &Path) -> u64 {
     let mut format = 0;
     by_hand(dir, |transaction| {
         let meta = transaction.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap();

@@ -1,4 +1,5 @@
-//! What the fixed head of a record tells without being decoded, to whoever moves records and holds no key.
+//! What the fixed head of a record tells without being decoded, to whoever moves records, or puts them where they lie best,
+//! and holds no key.
 //!
 //! The head of every format begins alike, and a record may be of a later one. So nothing that must not go wrong may
 //! depend on what is read here. Read `../codec.rs` before.

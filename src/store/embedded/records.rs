@@ -1,8 +1,8 @@
 //! The two tables of records as one.
 //!
 //! A record that is in flight stands among the claims, every other in the table that is large: so a claim is written
-//! where all claims of the moment lie side by side, on a page or two, and of the pages of the large table, which are as
-//! many as there are keys, a request changes one, once. A key stands in one of the two.
+//! where all claims of the moment lie side by side, on few pages, and of the many pages of the large table a request
+//! changes one, once. A key stands in one of the two, whatever a record is taken for.
 //!
 //! Must not know when a record expires: read `tables.rs` after.
 

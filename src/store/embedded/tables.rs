@@ -348,6 +348,13 @@ mod tests {
         tables.put(&StorageKey::from_bytes([key; 32]), &encoded, Duration::from_millis(keep_for)).unwrap();
     }
 
+    /// The head of a record in flight, as far as that counts here.
+    fn in_flight() -> Encoded {
+        let mut head = [0; codec::HEAD_LEN];
+        head[..3].copy_from_slice(b"OW\x01");
+        Encoded { head: Bytes::copy_from_slice(&head), body: Bytes::new() }
+    }
+
     const BEGIN: Walk = Walk::BEGIN;
 
     fn steps(records: u64) -> Steps {
@@ -432,13 +439,29 @@ mod tests {
     fn a_claim_in_the_place_of_what_has_expired_leaves_nothing_of_it() {
         let database = database();
         let key = StorageKey::from_bytes([1; 32]);
-        let claim = Encoded { head: Bytes::from_static(b"OW\x01\0"), body: Bytes::new() };
         within(&database, 1000, |tables| put(tables, 1, 5));
         within(&database, 1100, |tables| {
-            assert!(tables.insert(&key, &claim, Duration::from_secs(1)).unwrap().is_none());
+            assert!(tables.insert(&key, &in_flight(), Duration::from_secs(1)).unwrap().is_none());
             assert_eq!(tables.records.len().unwrap(), 1);
         });
-        assert_eq!(read(&database, &key, 1100).unwrap(), Some(claim.head));
+        assert_eq!(read(&database, &key, 1100).unwrap(), Some(in_flight().head));
+    }
+
+    #[test]
+    fn a_walk_removes_what_has_expired_among_the_claims_too() {
+        let database = database();
+        within(&database, 1000, |tables| {
+            for (key, keep_for) in [(0, 5), (4, 5), (9, 50)] {
+                let key = StorageKey::from_bytes([key; 32]);
+                tables.put(&key, &in_flight(), Duration::from_millis(keep_for)).unwrap();
+            }
+            [1, 2, 5].into_iter().for_each(|key| put(tables, key, 50));
+        });
+        within(&database, 1005, |tables| {
+            assert!(tables.sweep(BEGIN, steps(100)).unwrap().is_round());
+            assert_eq!(tables.records.len().unwrap(), 4);
+        });
+        assert!(!look_ahead(&database, BEGIN, steps(100), 1005).unwrap().2);
     }
 
     #[test]
