@@ -42,9 +42,9 @@ enum Ending {
     #[default]
     None,
     /// They came, and the end of the source has not.
-    Known(HeaderMap),
+    Known(Box<HeaderMap>),
     /// Nothing but them is left.
-    Due(HeaderMap),
+    Due(Box<HeaderMap>),
 }
 
 #[derive(Debug)]
@@ -168,7 +168,7 @@ impl Body for AnswerStream {
             match (frame, std::mem::take(&mut self.ending)) {
                 (Some(Ok(frame)), _) if self.aside.is_some() => match frame.into_trailers() {
                     Ok(trailers) if trailers.is_empty() => {}
-                    Ok(trailers) => self.ending = Ending::Known(trailers),
+                    Ok(trailers) => self.ending = Ending::Known(Box::new(trailers)),
                     Err(frame) => return Poll::Ready(Some(Ok(frame))),
                 },
                 (None, Ending::Known(trailers)) => self.ending = Ending::Due(trailers),

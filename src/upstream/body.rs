@@ -25,7 +25,8 @@ const PIECE_MAX: usize = 64 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Buffered {
     data: Bytes,
-    trailers: Option<HeaderMap>,
+    /// Boxed: hardly any body has them, and every one is moved about with room for them.
+    trailers: Option<Box<HeaderMap>>,
 }
 
 /// The body of a request to an upstream.
@@ -98,12 +99,12 @@ pub enum AnswerBroken {
 impl Buffered {
     /// A body of `data`, and then `trailers` if there are any.
     pub fn new(data: Bytes, trailers: Option<HeaderMap>) -> Self {
-        Self { data, trailers: trailers.filter(|fields| !fields.is_empty()) }
+        Self { data, trailers: trailers.filter(|fields| !fields.is_empty()).map(Box::new) }
     }
 
     /// The trailers still to be sent.
     pub fn trailers(&self) -> Option<&HeaderMap> {
-        self.trailers.as_ref()
+        self.trailers.as_deref()
     }
 
     /// The bytes still to be sent.
@@ -123,7 +124,7 @@ impl Body for Buffered {
         if !self.data.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.data)))));
         }
-        Poll::Ready(self.trailers.take().map(|fields| Ok(Frame::trailers(fields))))
+        Poll::Ready(self.trailers.take().map(|fields| Ok(Frame::trailers(*fields))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -100,7 +100,8 @@ impl Pool {
         if !http1_only && let Some(ticket) = self.ticket() {
             return Ok(Channel::Http2(ticket));
         }
-        let finding = tokio::time::timeout(self.connect_timeout, self.find(http1_only));
+        // Boxed: seldom needed, and large.
+        let finding = tokio::time::timeout(self.connect_timeout, Box::pin(self.find(http1_only)));
         finding.await.unwrap_or_else(|_| {
             Err(SendError::NotSent(NotSent::ConnectTimeout, ConnectTimedOut(self.connect_timeout).into()))
         })
