@@ -110,8 +110,8 @@ impl<T> Values<T> {
 
     /// Those of `owner`, then the common ones.
     fn of(&self, owner: Option<Owner>) -> impl Iterator<Item = &T> {
-        let owned = owner.and_then(|owner| self.owned.get(&owner));
-        owned.into_iter().flatten().chain(&self.common)
+        let its_own = owner.and_then(|owner| self.owned.get(&owner));
+        its_own.into_iter().flatten().chain(&self.common)
     }
 }
 

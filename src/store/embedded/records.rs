@@ -197,7 +197,9 @@ mod tests {
         let tables = written(|records| {
             records.add(&[1; 32], &IN_FLIGHT, &IN_FLIGHT).unwrap();
             records.add(&[2; 32], &ANSWERED, &ANSWERED).unwrap();
-            [1, 2].into_iter().for_each(|key| records.remove(&[key; 32]).unwrap());
+            for key in [1, 2] {
+                records.remove(&[key; 32]).unwrap();
+            }
             assert!(records.get(&StorageKey::from_bytes([1; 32])).unwrap().is_none());
         });
         assert!(tables.iter().all(Vec::is_empty), "{tables:?}");

@@ -455,7 +455,9 @@ mod tests {
                 let key = StorageKey::from_bytes([key; 32]);
                 tables.put(&key, &in_flight(), Duration::from_millis(keep_for)).unwrap();
             }
-            [1, 2, 5].into_iter().for_each(|key| put(tables, key, 50));
+            for key in [1, 2, 5] {
+                put(tables, key, 50);
+            }
         });
         within(&database, 1005, |tables| {
             assert!(tables.sweep(BEGIN, steps(100)).unwrap().is_round());
