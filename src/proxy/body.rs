@@ -85,6 +85,17 @@ pub(super) async fn receive(mut incoming: Paced, max: u64, room: Room<'_>) -> Re
     Ok(WholeBody { data, trailers, _room: Some(Arc::new(share)) })
 }
 
+/// Lets the connection see, before it is given the answer, what becomes of a body that was dropped before its end.
+///
+/// Over HTTP/1 hyper takes what has come of such a body. If that is not all of it, hyper reads nothing more, closes the
+/// connection after the answer, and says so in its head (RFC 9112 §9.6). It looks at the body each time before it asks
+/// for the answer, so it is made to ask once more. Only hyper knows which of the two it will be.
+///
+/// Cancel safety: dropping the future means that the caller has gone. Nothing has been claimed.
+pub(super) async fn left_unread() {
+    tokio::task::yield_now().await;
+}
+
 impl Room<'_> {
     fn take(&self, share: &mut Share, size: usize) -> Result<(), Rejection> {
         share.grow_to(size, self.max).map_err(|Exhausted| {

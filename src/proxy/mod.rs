@@ -46,7 +46,7 @@ use std::sync::atomic::Ordering;
 
 use http::header;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use crate::config::Route;
 use crate::ledger::Ledger;
@@ -136,6 +136,7 @@ impl Proxy {
         let mut line =
             AccessLine::begin(&request, caller.address, settings.names, shared.tracer.as_ref(), counts);
         let takes_trailers = trailers::are_taken_by(request.headers(), request.version());
+        let has_body = !request.body().is_end_stream();
         let aside = request.extensions().get::<Aside>().cloned();
         if let Some(aside) = &aside {
             aside.begin(&request);
@@ -157,6 +158,10 @@ impl Proxy {
             }
             None => self.take(request, caller, &mut line).await,
         };
+        // Where the key is known, the body was received whole.
+        if has_body && answer.is_err() && line.operation().is_none() {
+            body::left_unread().await;
+        }
         let mut response = answer.unwrap_or_else(|rejection| {
             let about = About {
                 problem_base: &self.settings.server.problem_base,
@@ -204,7 +209,11 @@ impl Proxy {
         let mut request = check(request)?;
         match headers::count_hop(&mut request) {
             Ok(()) => {}
-            Err(Stopped::LastHop) => return Ok(respond::last_hop()),
+            Err(Stopped::LastHop) => {
+                drop(request);
+                body::left_unread().await;
+                return Ok(respond::last_hop());
+            }
             Err(Stopped::BadCount) => {
                 return Err(Rejection::Malformed("Max-Forwards is no number"));
             }

@@ -4,6 +4,7 @@ mod asides;
 mod before_the_claim;
 mod callers;
 mod durability;
+mod early_answers;
 mod fields;
 mod flows;
 mod forwarding;
