@@ -114,7 +114,7 @@ pub(super) struct About<'a> {
     pub(super) problem_base: &'a str,
     /// The exchange this answers.
     pub(super) request_id: &'a str,
-    /// The record it is about.
+    /// Where the record of its key stands, if one does.
     pub(super) operation: Option<&'a StorageKey>,
     /// The route's own status codes.
     pub(super) policy: Option<&'a Policy>,
@@ -215,7 +215,9 @@ pub(super) fn rejected(rejection: &Rejection, about: &About<'_>) -> Response<Ans
         "instance": uuid::Uuid::new_v4().urn().to_string(),
         "request_id": about.request_id,
     });
-    if let (Some(members), Some(operation)) = (document.as_object_mut(), about.operation) {
+    if let (Some(members), Some(operation)) = (document.as_object_mut(), about.operation)
+        && problem.word.tells_of_a_record()
+    {
         members.insert("operation_ref".into(), operation.to_string().into());
     }
     let mut response = Response::new(());

@@ -49,6 +49,20 @@ impl Word {
         }
     }
 
+    /// Whether the answer tells of a record that stands, or may stand.
+    pub(super) fn tells_of_a_record(self) -> bool {
+        match self {
+            Self::None | Self::Released | Self::Unprotected => false,
+            Self::Executed
+            | Self::Replayed
+            | Self::InFlight
+            | Self::Mismatch
+            | Self::Unknown
+            | Self::Unstored
+            | Self::BodyNotKept => true,
+        }
+    }
+
     /// Puts the word on an answer.
     pub(super) fn mark<B>(self, response: &mut Response<B>) {
         response.headers_mut().insert(IDEMPOTENCY_STATUS, HeaderValue::from_static(self.as_str()));

@@ -115,6 +115,27 @@ fn a_store_out_of_reach_is_worth_a_retry_in_a_second() {
 }
 
 #[test]
+fn where_no_record_stands_no_operation_is_named() {
+    let nobody = Unlistened::port();
+    let no_store = nobody.url().replace("http://", "redis://");
+    let unreached = GatewayPlan::before_url(&nobody.url());
+    for (plan, code) in [
+        (unreached.clone(), "upstream-unreachable"),
+        (unreached.clone().store(&no_store), "store-unavailable"),
+        (unreached.clone().store(&no_store).policy("on_store_error = \"forward\""), "upstream-unreachable"),
+        (unreached.policy("claims_per_scope_max = 1"), "quota-exceeded"),
+    ] {
+        let gateway = plan.launch();
+        let mut answer = gateway.ask(&post("/payments").key("k"));
+        if code == "quota-exceeded" {
+            answer = gateway.ask(&post("/payments").key("another"));
+        }
+        let document = expect_well_formed(&answer, code, true);
+        assert_eq!(document["operation_ref"], Value::Null, "{}", answer.shown());
+    }
+}
+
+#[test]
 fn a_draining_gateway_is_worth_a_retry() {
     let gate = Gate::shut();
     let upstream = Upstream::in_turn([Reply::answer(200).body(""), Reply::payment(1).held_by(&gate)]);
