@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
 use super::answer::AnswerStream;
@@ -27,6 +27,9 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// What this gateway takes by itself.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// The age beyond which none is told (RFC 9111 §1.2.2).
+const AGE_MAX: u64 = 1 << 31;
 
 /// Why a request is not answered by the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +175,7 @@ pub(super) fn headed(head: &SavedHead, body: AnswerStream) -> Response<AnswerStr
     response
 }
 
-/// The first answer again, marked as a replay.
+/// The first answer again, marked as a replay. RFC 9111 §4.2.3: one that was old when it came is older by that.
 pub(super) fn replayed(
     mut saved: SavedResponse,
     settled: Settled,
@@ -186,12 +189,25 @@ pub(super) fn replayed(
         saved.head.headers = kept.cloned().collect();
     }
     let mut response = delivered(saved, word);
-    let age = now.0.saturating_sub(settled.at.0) / 1000;
+    let kept_for = now.0.saturating_sub(settled.at.0) / 1000;
+    let age = age_told(response.headers()).saturating_add(kept_for).min(AGE_MAX);
     response.headers_mut().insert(header::AGE, HeaderValue::from(age));
     if let Ok(name) = HeaderName::from_bytes(policy.replay_header.as_bytes()) {
         response.headers_mut().insert(name, HeaderValue::from_static("true"));
     }
     response
+}
+
+/// How old an answer says it is, in seconds. Several lines, or one that is no number, say nothing.
+fn age_told(fields: &HeaderMap) -> u64 {
+    let mut lines = fields.get_all(header::AGE).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return 0 };
+    let digits = line.to_str().ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits {
+        None | Some("") => 0,
+        // Too large to be held.
+        Some(digits) => digits.parse().unwrap_or(AGE_MAX),
+    }
 }
 
 /// The answer to an OPTIONS request that may go no further than here.

@@ -46,6 +46,33 @@ fn a_replay_says_that_it_is_one_and_how_old() {
 }
 
 #[test]
+fn a_replay_of_an_answer_that_had_an_age_is_older_by_it() {
+    let cases: [(&[&str], u64); 9] = [
+        (&["100"], 100),
+        (&["0"], 0),
+        (&["2147483647"], 2_147_483_647),
+        (&["99999999999999999999999"], 1 << 31),
+        // What is no age, or more than one, says nothing.
+        (&["-1"], 0),
+        (&["1.5"], 0),
+        (&["100, 100"], 0),
+        (&["100", "100"], 0),
+        (&[""], 0),
+    ];
+    let upstream = Upstream::by(move |request| {
+        let answer = cases[request.number - 1].0.iter();
+        answer.fold(Reply::answer(200), |reply, age| reply.header("Age", age)).body("old")
+    });
+    let gateway = GatewayPlan::before(&upstream).start();
+    for (number, (told, age)) in cases.into_iter().enumerate() {
+        let ask = post("/payments").key(&number.to_string());
+        assert_eq!(gateway.ask(&ask).headers("age"), told);
+        let replayed: u64 = gateway.ask(&ask).header("age").unwrap().parse().unwrap();
+        assert!((age..age + 20).contains(&replayed) && replayed <= 1 << 31, "{told:?} became {replayed}");
+    }
+}
+
+#[test]
 fn trailers_are_replayed_and_framing_and_hop_by_hop_fields_are_made_anew() {
     let answer = Reply::answer(200)
         .header("Connection", "X-Hop")
