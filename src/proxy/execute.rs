@@ -217,6 +217,7 @@ impl Forward {
         course: Course,
     ) -> Stream {
         Stream {
+            request_id: self.request_id.clone(),
             course,
             caller: Some(caller),
             held: None,

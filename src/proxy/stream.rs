@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Piece;
+use super::word::Word;
 use crate::clock;
 use crate::ledger::Claim;
 use crate::protocol::record::UnknownReason;
@@ -38,6 +39,7 @@ pub(super) struct Patience {
 
 /// A streamed answer under way.
 pub(super) struct Stream {
+    pub(super) request_id: String,
     /// Where frames go, while the caller is there.
     pub(super) caller: Option<mpsc::Sender<Piece>>,
     /// What is settled at the end, unless it was settled by the answer's head.
@@ -72,6 +74,13 @@ impl Stream {
             }
             (Some(claim), End::Broken(reason)) => {
                 let (_, _) = claim.unknown(*reason).await;
+                // The line of the request was written with its head, and said something else.
+                tracing::warn!(
+                    request_id = self.request_id,
+                    idempotency = Word::Unknown.as_str(),
+                    reason = reason.as_str(),
+                    "an answer broke off while it was streamed"
+                );
                 self.course.asked_store(Errand::Settle, began, reason.as_str());
             }
             (None, _) => {}
@@ -117,7 +126,8 @@ impl Stream {
                     None => return End::Clean,
                     Some(Ok(frame)) => self.pass_on(frame, is_complete(&body)).await,
                     Some(Err(error)) => {
-                        tracing::warn!(%error, "the upstream's answer was cut short");
+                        let request_id = &self.request_id;
+                        tracing::warn!(%error, request_id, "the upstream's answer was cut short");
                         return End::Broken(UnknownReason::AnswerCutShort);
                     }
                 },

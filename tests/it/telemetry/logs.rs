@@ -60,6 +60,26 @@ fn a_duplicate_that_waited_tells_for_how_long() {
 }
 
 #[test]
+fn a_streamed_answer_that_broke_off_is_logged_as_unknown_under_the_id_of_its_request() {
+    let gate = Gate::shut();
+    let upstream = Upstream::always(Reply::answer(200).begin_chunked().chunk("12345").wait(&gate).close());
+    let gateway = in_json(&upstream).policy("response_body_max = \"4B\"").start();
+    let mut client = gateway.send(&post("/payments").key("k").header("X-Request-Id", "request-7"));
+    let head = client.read_head();
+    gate.open();
+    assert!(!client.read_after(head).is_whole);
+    let [line] = &lines(&gateway, 1)[..] else { panic!("{}", gateway.log()) };
+    // The line of the request was written with its head.
+    assert_eq!(line["idempotency"], "executed");
+    let broke = "an answer broke off while it was streamed";
+    until("it is logged", || gateway.log().contains(broke));
+    let log = gateway.log();
+    let event: Value = serde_json::from_str(log.lines().find(|line| line.contains(broke)).unwrap()).unwrap();
+    let told = ["request_id", "idempotency", "reason"].map(|name| event[name].as_str());
+    assert_eq!(told, ["request-7", "unknown", "answer-cut-short"].map(Some), "{event}");
+}
+
+#[test]
 fn the_log_level_changes_with_the_file_while_the_gateway_runs() {
     let upstream = Upstream::of_payments();
     let plan = GatewayPlan::before(&upstream);
