@@ -136,3 +136,27 @@ fn a_host_narrows_a_route_however_it_is_spelled() {
     let by_target = to("API.example.com:80").target("http://api.example.com/payments");
     assert_eq!(gateway.ask(&by_target).problem(), (400, "key-missing".into()));
 }
+
+/// `docs/limits.md` has these lists.
+#[test]
+fn the_bytes_that_no_target_may_have_are_those_that_the_documents_name() {
+    let upstream = Upstream::of_payments();
+    let gateway = GatewayPlan::before(&upstream).start();
+    for (place, refused) in [("/a", "#<>`"), ("/a?b", "\"#<>")] {
+        let mut passed = Vec::new();
+        for byte in (0x21..=0x7e_u8).chain(0x80..=0xff) {
+            let target = [place.as_bytes(), &[byte], b"c"].concat();
+            let head = [b"GET ".as_slice(), &target, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+            let answer = gateway.client().say(&head).read();
+            if refused.as_bytes().contains(&byte) || !byte.is_ascii() {
+                assert_eq!(answer.problem(), (400, "malformed-request".into()), "{}", target.escape_ascii());
+            } else {
+                assert_eq!(answer.status, 201, "{}", target.escape_ascii());
+                passed.push(String::from_utf8(target).unwrap());
+            }
+        }
+        assert!(upstream.targets().ends_with(&passed), "not as they came: {:?}", upstream.targets());
+    }
+    let in_utf8 = "GET /caf\u{e9}?caf\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(gateway.client().say(in_utf8.as_bytes()).read().status, 400);
+}
