@@ -276,7 +276,7 @@ pub static POLICY: [Key; 30] = [
         "commit_timeout",
         WAIT,
         "\"5s\"",
-        "How long an answer waits for the store before it is delivered unstored.",
+        "How long an answer waits for the store, away or hanging, before it is delivered unstored.",
     ),
     key(
         "in_flight_per_scope_max",

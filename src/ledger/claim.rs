@@ -1,14 +1,16 @@
 //! A claim on one storage key: the licence to forward one request, and the duty to say what came of it.
 //!
 //! Each way to settle consumes the claim. Dropping it unsettled leaves the tombstone, which reads as an
-//! unknown outcome: safe. Read `mod.rs` before, `claim/late.rs` (an answer that comes late) and `twofold.rs` after.
+//! unknown outcome: safe. Read `mod.rs` before; then `claim/settling.rs` (how long an outcome is tried), `claim/late.rs`
+//! (an answer that comes late) and `twofold.rs`.
 
 mod late;
+mod settling;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use super::answers::AsOf;
 use super::attempts::Live;
@@ -23,12 +25,7 @@ use crate::store::{StoreError, Swapped};
 use crate::telemetry::metrics::{Call, Metrics};
 
 pub(super) use late::LateOne;
-
-/// The pauses between tries grow to this.
-const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(1);
-
-/// The first pause between tries.
-const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(20);
+use settling::{COMMIT_PAUSE_MAX, Settling};
 
 /// The licence to forward one request once, as far as one storage key tells.
 #[derive(Debug)]
@@ -172,70 +169,9 @@ impl OneClaim {
         (settlement, LateOne { claim: late, revision_min, background })
     }
 
-    async fn settle(self, outcome: Outcome) -> (Settlement, Option<tokio::task::AbortHandle>) {
+    async fn settle(self, outcome: Outcome) -> (Settlement, Option<AbortHandle>) {
         let transition = machine::settle(&self.record, outcome, clock::unix_millis(), self.terms.retention);
-        let as_of = self.ledger.shared.answers.as_of();
-        match self.commit(&transition).await {
-            Ok(settlement) => (self.finished(&transition, settlement, as_of), None),
-            Err(error) => Box::pin(self.commit_on(transition, error)).await,
-        }
-    }
-
-    /// Goes on trying in a task of its own, and waits for it for `commit_timeout`.
-    async fn commit_on(
-        self,
-        transition: Transition,
-        first_error: StoreError,
-    ) -> (Settlement, Option<tokio::task::AbortHandle>) {
-        let (tell, told) = oneshot::channel();
-        let (tasks, commit_timeout) = (self.ledger.shared.commits.clone(), self.terms.commit_timeout);
-        if let Transition::Write { next, .. } = &transition {
-            self.ledger.shared.answers.remember_unstored(self.key, next);
-        }
-        let task = tasks.spawn(async move {
-            let (settlement, as_of) = self.commit_until_taken(&transition, first_error).await;
-            let settlement = self.finished(&transition, settlement, as_of);
-            if tell.send(settlement).is_err() {
-                tracing::info!(operation_ref = %self.key, ?settlement, "settled in the background");
-            }
-        });
-        match tokio::time::timeout(commit_timeout, told).await {
-            Ok(Ok(settlement)) => (settlement, None),
-            Ok(Err(_)) | Err(_) => (Settlement::Unstored, Some(task.abort_handle())),
-        }
-    }
-
-    /// Answers how it ended, and as of when. Not given up before the claim has ended in the store: whoever reads it
-    /// elsewhere is told "in flight" for as long as this process lives.
-    async fn commit_until_taken(
-        &self,
-        transition: &Transition,
-        first_error: StoreError,
-    ) -> (Settlement, AsOf) {
-        let give_up_at = self.ends_by();
-        let (mut pause, mut error, mut tries) = (COMMIT_PAUSE_MIN, first_error, 1_u64);
-        loop {
-            self.warn_not_taken(&error, tries);
-            tries += 1;
-            let as_of = self.ledger.shared.answers.as_of();
-            if clock::monotonic() >= give_up_at {
-                return (Settlement::Unstored, as_of);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(COMMIT_PAUSE_MAX);
-            match self.commit(transition).await {
-                Ok(settlement) => return (settlement, as_of),
-                Err(again) => error = again,
-            }
-        }
-    }
-
-    /// Says so less and less often: it may go on for days.
-    fn warn_not_taken(&self, error: &StoreError, tries: u64) {
-        if tries.is_power_of_two() {
-            let error: &dyn std::error::Error = error;
-            tracing::warn!(operation_ref = %self.key, error, tries, "the store did not take the outcome");
-        }
+        Settling::new(self, transition).settle().await
     }
 
     /// When the store has let go of the claim for certain: its last extension was before now.

@@ -197,6 +197,40 @@ async fn a_wait_for_two_keys_is_over_when_neither_is_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_waits_for_a_store_that_says_nothing_no_longer_than_for_one_that_refuses() {
+    let store = Unreliable::new();
+    let ledger = patient_process(&store, 60 * SECOND).await;
+    let held = claim(&ledger, &pay()).await;
+    store.next_swap(Fault::AnswerHeld);
+    let began = Instant::now();
+    assert_eq!(held.complete(answer("paid")).await, Settlement::Unstored);
+    assert_eq!(began.elapsed().as_secs(), pay().terms.commit_timeout.as_secs());
+    let retry = ledger.open(&pay()).await.unwrap();
+    assert!(matches!(retry, Opened::Known(Known::Unstored(..))), "{retry:?}");
+    // The attempt under way was not given up: a second one would have to wait for its turn.
+    store.answer();
+    ledger.commits_done().await;
+    assert_eq!(began.elapsed().as_secs(), pay().terms.commit_timeout.as_secs());
+    assert_eq!(replayed(&ledger, &pay()).await, "paid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_lands_though_the_word_that_it_is_missing_is_still_on_its_way() {
+    let store = Unreliable::new();
+    let ledger = patient_process(&store, 60 * SECOND).await;
+    for way in [pay(), pay_in_two_ways()] {
+        let held = claim(&ledger, &way).await;
+        store.next_swap(Fault::AnswerHeld);
+        let (settlement, late) = held.unknown(UnknownReason::ResponseTimeout).await;
+        assert_eq!(settlement, Settlement::Unstored);
+        assert_eq!(late.complete(answer("late")).await, Settlement::Stored);
+        assert_eq!(replayed(&ledger, &way).await, "late");
+        ledger.forget(&pay().key, None).await.unwrap();
+        sleep(2 * SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_settlement_is_tried_for_as_long_as_its_claim_may_stand() {
     let store = Unreliable::new();
     let ledger = process(&store).await;

@@ -1,5 +1,9 @@
 //! The store is down, slow, full, or comes back.
 
+use std::time::Duration;
+
+use onceway::clock;
+
 use crate::harness::{Gate, GatewayPlan, Reply, Unlistened, Upstream, get, post, until};
 use crate::servers::redis::RedisServer;
 
@@ -119,6 +123,31 @@ fn an_answer_that_the_store_does_not_take_is_delivered_all_the_same_and_kept_lat
     assert_eq!((first.text(), first.word().as_deref()), ("payment 1".into(), Some("unstored")));
     redis.restart();
     until("the answer is kept", || gateway.ask(&post("/payments").key("k")).status == 201);
+    let replay = plan.start().ask(&post("/payments").key("k"));
+    assert_eq!((replay.text(), replay.word().as_deref()), ("payment 1".into(), Some("replayed")));
+    assert_eq!(upstream.executions(), 1);
+}
+
+#[test]
+fn an_answer_waits_for_a_store_that_hangs_no_longer_than_for_one_that_is_away() {
+    let (redis, gate) = (RedisServer::start(), Gate::shut());
+    let upstream = Upstream::always(Reply::payment(1).held_by(&gate));
+    let plan = GatewayPlan::before(&upstream).store(&redis.url()).policy("commit_timeout = \"100ms\"");
+    let plan = plan.store_line("timeout = \"20s\"").store_line("session_ttl = \"60s\"");
+    let mut gateway = plan.start();
+    let mut client = gateway.send(&post("/payments").key("k"));
+    upstream.request(1);
+    redis.freeze();
+    gate.open();
+    let began = clock::monotonic();
+    let first = client.read();
+    assert_eq!((first.text(), first.word().as_deref()), ("payment 1".into(), Some("unstored")));
+    assert!(began.elapsed() < Duration::from_secs(10), "it waited for the store: {:?}", began.elapsed());
+    // The commit is under way, and the drain waits for it.
+    gateway.signal("TERM");
+    until("it drains", || gateway.log().contains("stopping"));
+    redis.thaw();
+    assert_eq!(gateway.exit_code(), Some(0));
     let replay = plan.start().ask(&post("/payments").key("k"));
     assert_eq!((replay.text(), replay.word().as_deref()), ("payment 1".into(), Some("replayed")));
     assert_eq!(upstream.executions(), 1);
