@@ -2,13 +2,15 @@
 //!
 //! [`Ledger::open`] is the only way to a [`Claim`], and a claim is the only licence to forward. Must
 //! not know HTTP. Read `../protocol/machine.rs` before; then `open.rs` (how a request gets its
-//! verdict), `claim.rs` (how it is settled), `twofold.rs` (how a key that was made in another way before is found), `sessions.rs` (who is alive), `sweep.rs` (what abandoned
-//! claims leave), `waiters.rs` (who is woken), `answers.rs` (what is kept in memory), `operations.rs` (what operators
-//! see and do), `numbers.rs` (what is counted).
+//! verdict), `claim.rs` (how it is settled), `twofold.rs` (how a key that was made in another way before is found),
+//! `heartbeat.rs` (how this process says that it lives), `sessions.rs` (who is alive), `sweep.rs` (what abandoned claims
+//! leave), `waiters.rs` (who is woken), `answers.rs` (what is kept in memory), `operations.rs` (what operators see and
+//! do), `numbers.rs` (what is counted).
 
 mod answers;
 mod attempts;
 mod claim;
+mod heartbeat;
 mod numbers;
 mod open;
 pub mod operations;
@@ -30,7 +32,7 @@ use crate::protocol::policy::Retention;
 use crate::protocol::record::{Seen, Session, Settled, UnknownReason};
 use crate::protocol::saved::{SavedHead, SavedResponse};
 use crate::protocol::scope::StorageKey;
-use crate::store::{Gate, Store, StoreError, Watch};
+use crate::store::{Store, StoreError, Watch};
 use crate::telemetry::metrics::{Call, CallOutcome, Metrics};
 
 use answers::Answers;
@@ -44,9 +46,6 @@ use waiters::Waiters;
 
 /// How often a waiter looks by itself, in case a wake-up was lost.
 const WAIT_POLL: Duration = Duration::from_secs(1);
-
-/// How soon a failed heartbeat is tried again at the latest.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The protocol over one handle to the store. Cheap to clone; one per worker, all sharing one memory of
 /// attempts, waiters, sessions and answers.
@@ -252,48 +251,6 @@ impl Ledger {
                 () = woken => {}
                 () = watch.changed() => {}
                 () = tokio::time::sleep(WAIT_POLL) => {}
-            }
-        }
-    }
-
-    /// Keeps this process's session alive, and the store clean of its abandoned claims, until
-    /// [`Ledger::stop`]. Run it once per process.
-    pub async fn heartbeat(&self) {
-        tokio::join!(self.beat(), sweep::sweep(self));
-    }
-
-    async fn beat(&self) {
-        let session_ttl = self.shared.settings.session_ttl;
-        let sessions = &self.shared.sessions;
-        // None at first: what was read before the first look may have been forgotten before it.
-        let mut forgettings_seen = None;
-        loop {
-            let sent_at = clock::monotonic();
-            let renewal = async {
-                let gate = self.store.renew_session(sessions.own(), session_ttl).await?;
-                // A store may know who lives and take no more writes. And whoever claims does not replay for longer
-                // than a heartbeat what an operator forgot.
-                let ((), forgettings) = tokio::try_join!(self.store.ping(), self.store.forgettings())?;
-                Ok((gate, forgettings))
-            };
-            match self.timed(Call::Heartbeat, renewal).await {
-                Ok((gate, forgettings)) => {
-                    if forgettings_seen.replace(forgettings) != Some(forgettings) {
-                        self.shared.answers.let_go();
-                    }
-                    match gate {
-                        Gate::Open => sessions.renewed(sent_at),
-                        Gate::Closed(closure) => sessions.turned_away(closure),
-                    }
-                }
-                Err(error) => sessions.renewal_failed(&error),
-            }
-            let interval = sessions::heartbeat_interval(session_ttl);
-            let pause = if sessions.is_connected() { interval } else { interval.min(RECONNECT_PAUSE) };
-            tokio::select! {
-                biased; // In one order, so that a simulation plays the same twice.
-                () = self.shared.stopping.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
             }
         }
     }
