@@ -194,12 +194,20 @@ pub(super) fn add_connection_option(fields: &mut HeaderMap, option: &'static str
 }
 
 /// The fields that go on beyond this hop, in order, without those that `ends` says.
-fn end_to_end(fields: HeaderMap, ends: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+fn end_to_end(mut fields: HeaderMap, ends: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let ending = ending(&fields, ends);
     if ending.is_empty() {
         return fields;
     }
     let announced = announced(&fields);
+    // Those behind all others, as `Connection` often is, go without the others' being moved.
+    if fields.keys().skip(fields.keys_len() - ending.len()).eq(&ending) {
+        for name in ending.iter().rev() {
+            fields.remove(name);
+        }
+        fields.extend(announced.map(|names| (header::TRAILER, names)));
+        return fields;
+    }
     let mut kept = HeaderMap::with_capacity(fields.len() + 8);
     let mut line_of = None;
     // Only the first of several lines of one name comes with it.
@@ -389,6 +397,17 @@ mod tests {
         let kept = forwarded(&lines, Version::HTTP_11);
         let names: Vec<_> = kept.keys().map(HeaderName::as_str).take(4).collect();
         assert_eq!(names, ["x-a", "x-c", "x-d", "via"]);
+    }
+
+    #[test]
+    fn fields_keep_their_order_and_lines_when_the_last_ones_end_here() {
+        let lines = [("x-a", "1"), ("x-b", "2"), ("x-a", "3"), ("x-c", "4"), ("connection", "x-c, close")];
+        let kept = end_to_end(fields(&lines), |_| false);
+        let kept: Vec<_> = kept.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(kept, [("x-a", &b"1"[..]), ("x-a", b"3"), ("x-b", b"2")]);
+        let lines = [("x-a", "1"), ("trailer", "x-sum, te"), ("connection", "close"), ("connection", "te")];
+        let kept = end_to_end(fields(&lines), |_| false);
+        assert_eq!(kept, fields(&[("x-a", "1"), ("trailer", "x-sum")]));
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub struct BadAddress {
 struct Connections {
     authority: Authority,
     is_named: bool,
-    made: Mutex<(u64, Server)>,
+    made: Mutex<(u64, Arc<Server>)>,
 }
 
 impl Upstream {
@@ -227,20 +227,20 @@ impl Connections {
             |source| BadAddress { name: fleet.config().name.clone(), authority: server.to_owned(), source };
         let authority: Authority = server.parse().map_err(|error| bad(http::Error::from(error)))?;
         let server = Server::new(fleet, authority.clone()).map_err(bad)?;
-        let made = Mutex::new((fleet.names().generation(), server));
+        let made = Mutex::new((fleet.names().generation(), Arc::new(server)));
         let is_named = attend::name_in(&authority).is_some();
         Ok(Self { authority, is_named, made })
     }
 
-    fn server(&self, fleet: &Fleet) -> Server {
+    fn server(&self, fleet: &Fleet) -> Arc<Server> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_named
             && made.0 != fleet.names().generation()
             && let Ok(server) = Server::new(fleet, self.authority.clone())
         {
-            *made = (fleet.names().generation(), server);
+            *made = (fleet.names().generation(), Arc::new(server));
         }
-        made.1.clone()
+        Arc::clone(&made.1)
     }
 }
 

@@ -23,7 +23,7 @@ const STALE_RETRIES_MAX: usize = 8;
 const REFUSED_RETRIES_MAX: usize = 2;
 
 /// One server, with this worker's connections to it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Server {
     pool: Arc<Pool>,
     scheme: Scheme,

@@ -3,14 +3,20 @@
 //!
 //! Must not know what the fields mean. `../../../tests/it/telemetry/logs.rs` holds it against other events' lines.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::config::LogFormat;
 
 /// Most lines are shorter.
 const LINE_BYTES: usize = 384;
+
+thread_local! {
+    /// The second of this thread's latest line, and how its date and time of day read: there are many lines a second.
+    static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+}
 
 /// A line of level INFO, as far as it is written.
 pub(super) struct Line {
@@ -22,20 +28,23 @@ impl Line {
     /// Begins a line by its time and its message.
     pub(super) fn begin(format: LogFormat, at: SystemTime, message: &str) -> Self {
         let mut text = String::with_capacity(LINE_BYTES);
-        let time = humantime::format_rfc3339_micros(at);
-        // A `String` takes whatever it is given.
-        match format {
-            LogFormat::Human => write!(text, "{time}  INFO {message}"),
-            LogFormat::Json => write!(text, r#"{{"timestamp":"{time}","level":"INFO","message":"{message}""#),
+        let (before, between, after) = match format {
+            LogFormat::Human => ("", "  INFO ", ""),
+            LogFormat::Json => (r#"{"timestamp":""#, r#"","level":"INFO","message":""#, "\""),
+        };
+        text.push_str(before);
+        push_time(&mut text, at);
+        for part in [between, message, after] {
+            text.push_str(part);
         }
-        .ok();
         Self { format, text }
     }
 
     /// A field of text, in quotes.
     pub(super) fn text(&mut self, name: &str, value: &str) {
         self.name(name);
-        if value.bytes().all(is_plain) {
+        // Without an early end, so that the compiler may look at many bytes at once.
+        if value.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
             self.text.push('"');
             self.text.push_str(value);
             self.text.push('"');
@@ -121,6 +130,26 @@ impl Line {
     }
 }
 
+/// A time as RFC 3339 has it, to the microsecond, in UTC.
+fn push_time(text: &mut String, at: SystemTime) {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SECOND.with_borrow_mut(|(second, shown)| {
+        if *second != since.as_secs() {
+            let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs());
+            *second = since.as_secs();
+            shown.clear();
+            // A `String` takes whatever it is given.
+            write!(shown, "{}", humantime::format_rfc3339_seconds(whole)).ok();
+            shown.truncate(shown.trim_end_matches('Z').len());
+        }
+        text.push_str(shown);
+    });
+    let (mut digits, with_a_one) = (itoa::Buffer::new(), 1_000_000 + since.subsec_micros());
+    text.push('.');
+    text.push_str(digits.format(with_a_one).strip_prefix('1').unwrap_or_default());
+    text.push('Z');
+}
+
 /// Whether a byte stands for itself in both formats.
 fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
@@ -195,6 +224,18 @@ mod tests {
         let (before, rest) = line.split_once("20").unwrap();
         assert!(matches!(before, "" | r#"{"timestamp":""#), "{line}");
         &rest[time - 2..]
+    }
+
+    #[test]
+    fn a_time_reads_as_the_librarys_does_whichever_second_was_the_latest() {
+        let millennium = 946_684_800_000_000;
+        let times = [0, 1, 999_999, 1_000_000, millennium, millennium + 7, millennium - 1, millennium, 1];
+        for micros in times {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
+            let mut text = String::new();
+            push_time(&mut text, at);
+            assert_eq!(text, humantime::format_rfc3339_micros(at).to_string());
+        }
     }
 
     #[test]
