@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod ledger;
 pub mod migration;
 pub mod net;
+pub mod octets;
 pub mod protocol;
 pub mod proxy;
 pub mod server;

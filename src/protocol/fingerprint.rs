@@ -102,7 +102,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-fn optional(digest: &mut Digest, field: Option<&[u8]>) {
+fn optional(digest: &mut Digest<'_>, field: Option<&[u8]>) {
     match field {
         None => digest.count(0),
         Some(bytes) => {

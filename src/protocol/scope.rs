@@ -127,16 +127,17 @@ impl fmt::Debug for StorageKey {
 const GATHERED_LEN_MAX: usize = 256;
 
 /// A keyed digest over length-prefixed fields, so that no two field lists give the same bytes.
-pub(super) struct Digest {
-    context: hmac::Context,
+pub(super) struct Digest<'a> {
+    key: &'a HashKey,
+    /// Begun with the first field that is too long to be gathered. Boxed: it is large, and most digests need none.
+    begun: Option<Box<hmac::Context>>,
     /// Not digested yet.
     gathered: Vec<u8>,
 }
 
-impl Digest {
-    pub(super) fn new(key: &HashKey, purpose: &[u8]) -> Self {
-        let context = hmac::Context::with_key(&key.0);
-        let mut digest = Self { context, gathered: Vec::with_capacity(2 * GATHERED_LEN_MAX) };
+impl<'a> Digest<'a> {
+    pub(super) fn new(key: &'a HashKey, purpose: &[u8]) -> Self {
+        let mut digest = Self { key, begun: None, gathered: Vec::with_capacity(2 * GATHERED_LEN_MAX) };
         digest.field(purpose);
         digest
     }
@@ -159,9 +160,11 @@ impl Digest {
             self.gathered.extend_from_slice(bytes);
             return;
         }
-        self.context.update(&self.gathered);
+        let key = &self.key.0;
+        let context = self.begun.get_or_insert_with(|| Box::new(hmac::Context::with_key(key)));
+        context.update(&self.gathered);
         self.gathered.clear();
-        self.context.update(bytes);
+        context.update(bytes);
     }
 
     pub(super) fn count(&mut self, count: usize) {
@@ -170,10 +173,16 @@ impl Digest {
         self.gathered.extend_from_slice(&count.to_be_bytes());
     }
 
-    pub(super) fn finish(mut self) -> [u8; 32] {
+    pub(super) fn finish(self) -> [u8; 32] {
+        let tag = match self.begun {
+            None => hmac::sign(&self.key.0, &self.gathered),
+            Some(mut context) => {
+                context.update(&self.gathered);
+                context.sign()
+            }
+        };
         let mut out = [0; 32];
-        self.context.update(&self.gathered);
-        out.copy_from_slice(self.context.sign().as_ref());
+        out.copy_from_slice(tag.as_ref());
         out
     }
 }

@@ -29,13 +29,14 @@ const GAINED_MAX: Duration = Duration::from_mins(1);
 pub(super) struct Paced {
     incoming: Incoming,
     pace: Option<Pace>,
-    fault: Fault,
+    /// None where there is no body to find one in.
+    fault: Option<Fault>,
 }
 
 /// What was wrong with a caller's body, if anything was: known to whoever passes it on, whatever its upstream makes of a
 /// request that breaks off.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fault(Option<Arc<OnceLock<Rejection>>>);
+pub(super) struct Fault(Arc<OnceLock<Rejection>>);
 
 /// The caller was waited for long enough.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -74,31 +75,27 @@ pub(super) fn paced(request: Request<Incoming>, settings: &Server, metrics: &Arc
         arrival: None,
         metrics: Arc::clone(metrics),
     });
-    let fault = Fault::of_body(!request.body().is_end_stream());
+    let fault = (!request.body().is_end_stream()).then(Fault::default);
     request.map(|incoming| Paced { incoming, pace, fault })
 }
 
 impl Fault {
-    fn of_body(is_there_one: bool) -> Self {
-        Self(is_there_one.then(Arc::default))
-    }
-
-    fn is(&self, rejection: Rejection) {
-        if let Some(fault) = &self.0 {
-            fault.get_or_init(|| rejection);
-        }
-    }
-
     /// The fault, if one has come to light.
     pub(super) fn found(&self) -> Option<Rejection> {
-        self.0.as_ref().and_then(|fault| fault.get()).cloned()
+        self.0.get().cloned()
     }
 }
 
 impl Paced {
     /// Where a fault of this body will be found.
-    pub(super) fn fault(&self) -> Fault {
+    pub(super) fn fault(&self) -> Option<Fault> {
         self.fault.clone()
+    }
+
+    fn is_faulty(&self, rejection: Rejection) {
+        if let Some(Fault(found)) = &self.fault {
+            found.get_or_init(|| rejection);
+        }
     }
 
     fn passed(
@@ -106,7 +103,7 @@ impl Paced {
         frame: Result<Frame<Bytes>, hyper::Error>,
     ) -> Result<Frame<Bytes>, Box<dyn StdError + Send + Sync>> {
         frame.map_err(|error| {
-            self.fault.is(Rejection::Malformed("the body's framing is broken"));
+            self.is_faulty(Rejection::Malformed("the body's framing is broken"));
             error.into()
         })
     }
@@ -195,7 +192,7 @@ impl Body for Paced {
         let limit = pace.limit;
         pace.metrics.limits.hit(Limit::BodyTimeout);
         tracing::warn!(body_timeout = ?limit, "a caller was too slow to send its body");
-        this.fault.is(Rejection::BodyTooSlow(limit));
+        this.is_faulty(Rejection::BodyTooSlow(limit));
         Poll::Ready(Some(Err(TooSlow(limit).into())))
     }
 

@@ -105,7 +105,7 @@ impl Proxy {
     ) -> Result<Response<AnswerBody>, Rejection> {
         let (leg, progress) = (line.course.leg(), Progress::default());
         line.course.mark(&leg, request.headers_mut());
-        let fault = request.extensions().get::<Fault>().cloned().unwrap_or_default();
+        let fault = request.extensions().get::<Fault>().cloned();
         let sent = tokio::select! {
             biased; // In one order, so that a simulation plays the same twice.
             sent = upstream.send(request, &progress) => sent,
@@ -130,7 +130,7 @@ impl Proxy {
                 };
                 log_failure(&error, line);
                 // A request that its caller broke off is not the upstream's fault, whatever that made of it.
-                Err(fault.found().unwrap_or(rejection))
+                Err(fault.and_then(|fault| fault.found()).unwrap_or(rejection))
             }
         }
     }
@@ -157,7 +157,9 @@ pub(super) fn streamed(request: Request<Paced>) -> Request<RequestBody> {
     let trailers = trailers::after(request.headers());
     let fault = request.body().fault();
     let mut request = request.map(|body| RequestBody::streamed(Bytes::new(), body, trailers));
-    request.extensions_mut().insert(fault);
+    if let Some(fault) = fault {
+        request.extensions_mut().insert(fault);
+    }
     request
 }
 

@@ -32,7 +32,8 @@ pub struct Buffered {
 /// The body of a request to an upstream.
 pub struct RequestBody {
     source: Source,
-    progress: Progress,
+    /// Told of every piece that moves.
+    progress: Option<Progress>,
 }
 
 /// A caller's body, wherever it comes from.
@@ -164,7 +165,7 @@ impl RequestBody {
 
     /// Tells `progress` of every piece that moves.
     pub(super) fn watched_by(self, progress: &Progress) -> Self {
-        Self { progress: progress.clone(), ..self }
+        Self { progress: Some(progress.clone()), ..self }
     }
 
     /// The body, and what it can be had back by until something is asked of it.
@@ -201,7 +202,7 @@ impl From<Buffered> for RequestBody {
 
 impl From<Source> for RequestBody {
     fn from(source: Source) -> Self {
-        Self { source, progress: Progress::default() }
+        Self { source, progress: None }
     }
 }
 
@@ -214,7 +215,9 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        this.progress.moved();
+        if let Some(progress) = &this.progress {
+            progress.moved();
+        }
         if let Source::Lent(loan) = &this.source {
             let taken = loan.source().take();
             // Its end here would make a shorter request of it.

@@ -3,7 +3,7 @@
 //! Pure. Source: RFC 9112 §7.1; blanks after a size and bare line feeds are refused although some servers
 //! take them, because others do not.
 
-use super::head::is_token;
+use crate::octets::is_token;
 
 /// Longest line with a chunk's size and extensions, and longest trailer section, in bytes.
 const LINE_LEN_MAX: usize = 4096;

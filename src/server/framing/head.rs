@@ -7,6 +7,7 @@ use memchr::memchr;
 
 use super::Limits;
 use super::start_line::{self, StartLine};
+use crate::octets::is_token;
 use crate::proxy::Doubt;
 
 /// Empty lines before a request that are passed over (RFC 9112 §2.2): some old clients send one after a body.
@@ -243,10 +244,4 @@ fn trimmed(mut value: &[u8]) -> &[u8] {
         value = rest;
     }
     value
-}
-
-/// RFC 9110 §5.6.2.
-pub(super) fn is_token(byte: u8) -> bool {
-    // In ranges: a search among all of them costs more, and every byte of every name comes here.
-    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~')
 }

@@ -3,7 +3,7 @@
 //! Pure. Source: RFC 9112 §3 and §2.3. Read `head.rs` for the lines below it.
 
 use super::Limits;
-use super::head::is_token;
+use crate::octets::is_token;
 use crate::proxy::Doubt;
 
 /// Longest method that any registered one comes near to.

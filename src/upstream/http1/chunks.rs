@@ -4,6 +4,8 @@
 
 use memchr::memchr;
 
+use crate::octets::is_token;
+
 /// Longest line with a chunk's size and extensions, and longest trailer section, in bytes.
 const LINE_LEN_MAX: usize = 4096;
 const TRAILERS_LEN_MAX: usize = 64 * 1024;
@@ -130,9 +132,4 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
 /// RFC 9110 §5.5: what may stand in a field's value or a reason.
 pub(super) fn is_text(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~')
 }
