@@ -155,7 +155,7 @@ impl HttpClient for Line {
             parts.headers.insert(header::HOST, self.authority.clone());
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
             let request = Request::from_parts(parts, Buffered::new(body, None).into());
-            let response = self.upstream.send(request, &Progress::default()).await?;
+            let response = self.upstream.send(Box::new(request), &Progress::default()).await?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await?.to_bytes();
             Ok(Response::from_parts(parts, body))

@@ -142,7 +142,7 @@ impl Forward {
     /// One exchange with the upstream, up to the point where its outcome is known or its body streams.
     async fn exchange(
         &self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         progress: &Progress,
         room: &mut Share,
     ) -> Result<Received, Lost> {
@@ -151,7 +151,7 @@ impl Forward {
         receive(response, &self.route.policy, room, bytes_max).await
     }
 
-    fn request_to_upstream(&self) -> Request<RequestBody> {
+    fn request_to_upstream(&self) -> Box<Request<RequestBody>> {
         let (given, body) = (&*self.request, self.request.body());
         let mut request = Request::new(());
         *request.method_mut() = given.method().clone();
@@ -160,7 +160,7 @@ impl Forward {
             self.proxy.headers_to_upstream(given.headers().clone(), &self.caller, given.version());
         let buffered = Buffered::new(body.data.clone(), body.trailers_after(given.headers()));
         frame_anew(request.headers_mut(), &buffered, tells_a_length(given.headers()));
-        request.map(|()| buffered.into())
+        Box::new(request.map(|()| buffered.into()))
     }
 
     async fn settle(

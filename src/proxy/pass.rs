@@ -51,7 +51,7 @@ impl Proxy {
         if let Some(offer) = &offer {
             offer.make(&mut parts.headers);
         }
-        let mut response = self.pass_on(upstream, Request::from_parts(parts, body), line).await?;
+        let mut response = self.pass_on(upstream, Box::new(Request::from_parts(parts, body)), line).await?;
         let agreed = agreed(offer, &mut response)?;
         let mut response = to_caller(response);
         if let Some((agreed, protocol)) = agreed {
@@ -78,7 +78,8 @@ impl Proxy {
         parts.version = http::Version::HTTP_11;
         let body = Buffered::new(body.data, trailers);
         frame_anew(&mut parts.headers, &body, has_length);
-        let mut response = self.pass_on(upstream, Request::from_parts(parts, body.into()), line).await?;
+        let mut response =
+            self.pass_on(upstream, Box::new(Request::from_parts(parts, body.into())), line).await?;
         agreed(None, &mut response)?;
         line.word(word.as_str());
         let mut response = to_caller(response);
@@ -100,7 +101,7 @@ impl Proxy {
     async fn pass_on(
         &self,
         upstream: &Upstream,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         line: &mut AccessLine,
     ) -> Result<Response<AnswerBody>, Rejection> {
         let (leg, progress) = (line.course.leg(), Progress::default());

@@ -84,7 +84,7 @@ impl Checks {
         *request.uri_mut() = target;
         request.headers_mut().insert(header::HOST, self.host.clone());
         request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-        match server.send(request, &Progress::default()).await {
+        match server.send(Box::new(request), &Progress::default()).await {
             Ok(response) => response.status().is_success() || response.status().is_redirection(),
             Err(error) => {
                 let error: &dyn std::error::Error = &error;

@@ -164,19 +164,20 @@ impl RequestBody {
     }
 
     /// Tells `progress` of every piece that moves.
-    pub(super) fn watched_by(self, progress: &Progress) -> Self {
-        Self { progress: Some(progress.clone()), ..self }
+    pub(super) fn be_watched_by(&mut self, progress: &Progress) {
+        self.progress = Some(progress.clone());
     }
 
-    /// The body, and what it can be had back by until something is asked of it.
-    pub(super) fn lend(self) -> (Self, Loan) {
-        let loan = match self.source {
+    /// What the body can be had back by until something is asked of it.
+    pub(super) fn lend(&mut self) -> Loan {
+        let loan = match std::mem::replace(&mut self.source, Source::Buffered(Buffered::default())) {
             Source::Lent(loan) => loan,
             source @ (Source::Buffered(_) | Source::Streamed { .. }) => {
                 Loan(Arc::new(Mutex::new(Some(source))))
             }
         };
-        (Self { source: Source::Lent(loan.clone()), progress: self.progress }, loan)
+        self.source = Source::Lent(loan.clone());
+        loan
     }
 
     /// A copy, if the body can be sent again.

@@ -69,7 +69,7 @@ impl Http1 {
     /// Cancel safety: dropping the future closes the connection; the request may have left.
     pub(super) async fn send(
         mut self,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         authority: &Authority,
         progress: &Progress,
     ) -> Result<(Response<Incoming>, Option<Self>), Undelivered> {
@@ -83,7 +83,7 @@ impl Http1 {
         self.link.announce(&start);
         progress.connected();
         let mut travelling = CutOnDrop(Some(&self.link));
-        let sent = self.sender.try_send_request(request).await;
+        let sent = self.sender.try_send_request(*request).await;
         travelling.0 = None;
         drop(travelling);
         match sent {

@@ -120,13 +120,13 @@ impl Upstream {
     /// Sends a request to one of the servers, as soon as one has room, and answers the head of its answer, with the
     /// body still to come. The request's target is replaced by this upstream's; path and query travel as they are.
     /// `progress` is told when there is a connection and when the body moves. Where nothing of a request could be
-    /// sent to one server, others are tried.
+    /// sent to one server, others are tried. The request is boxed because it goes through many hands.
     ///
     /// Errors: [`SendError`] says whether the request left.
     /// Cancel safety: dropping the future closes the connection; the request may have left.
     pub async fn send(
         &self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         progress: &Progress,
     ) -> Result<Response<AnswerBody>, SendError> {
         let sent = self.send_uncounted(request, progress).await;
@@ -147,7 +147,7 @@ impl Upstream {
 
     async fn send_uncounted(
         &self,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         progress: &Progress,
     ) -> Result<Response<AnswerBody>, SendError> {
         let kind = Kind::of(request.method(), request.uri().path());
@@ -166,8 +166,8 @@ impl Upstream {
             wish.tried.push(place.server());
             let may_go_on = wish.tried.len() <= self.fleet.config().failovers_max
                 && wish.tried.len() < self.connections.len();
-            let (sending, spare) = if may_go_on { spare::kept(request) } else { (request, None) };
-            let error = match self.send_to(place, sending, progress).await {
+            let spare = may_go_on.then(|| Spare::of(&mut request));
+            let error = match self.send_to(place, request, progress).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
@@ -185,7 +185,7 @@ impl Upstream {
     async fn send_to(
         &self,
         mut place: Place,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         progress: &Progress,
     ) -> Result<Response<AnswerBody>, SendError> {
         let Some(connections) = self.connections.get(place.server()) else {

@@ -9,11 +9,12 @@ use http::header;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response};
 
-use super::body::{AnswerBody, Buffered, RequestBody};
+use super::body::{AnswerBody, RequestBody};
 use super::failure::{NotSent, SendError, Undelivered};
 use super::fleet::Fleet;
 use super::pool::{Channel, Lease, Pool};
 use super::progress::Progress;
+use super::spare;
 use crate::config::Protocol;
 
 /// How often a request goes to another connection because the one it was given had died while idle.
@@ -48,12 +49,11 @@ impl Server {
     /// Cancel safety: dropping the future ends the exchange; the request may have left.
     pub(super) async fn send(
         &self,
-        request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         progress: &Progress,
     ) -> Result<Response<AnswerBody>, SendError> {
-        let (parts, body) = request.into_parts();
-        let spare = body.replayable().map(|body| (parts.clone(), body));
-        let mut request = Request::from_parts(parts, body.watched_by(progress));
+        let spare = request.body().replayable().map(|body| spare::head_of(&request).map(|()| body));
+        request.body_mut().be_watched_by(progress);
         let (mut stale, mut refused) = (0, 0);
         loop {
             let failed = match self.send_once(request, progress).await {
@@ -69,10 +69,11 @@ impl Server {
                 return Err(failed.error);
             }
             request = match (failed.request, &spare) {
-                (Some(unsent), _) => *unsent,
-                (None, Some((parts, body))) => {
-                    let body = RequestBody::from(Buffered::clone(body)).watched_by(progress);
-                    Request::from_parts(parts.clone(), body)
+                (Some(unsent), _) => unsent,
+                (None, Some(spare)) => {
+                    let mut again = Box::new(spare.clone().map(RequestBody::from));
+                    again.body_mut().be_watched_by(progress);
+                    again
                 }
                 (None, None) => return Err(failed.error),
             };
@@ -81,7 +82,7 @@ impl Server {
 
     async fn send_once(
         &self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         progress: &Progress,
     ) -> Result<Response<AnswerBody>, Undelivered> {
         // RFC 9113 §8.6: HTTP/2 has no upgrades.

@@ -3,13 +3,12 @@
 //! A body in memory is copied. One that streams is lent: it can be had back as long as nothing was asked of it.
 
 use http::Request;
-use http::request::Parts;
 
 use super::body::{Buffered, Loan, RequestBody};
 
 /// What is kept of a request.
 pub(super) struct Spare {
-    head: Parts,
+    head: Request<()>,
     body: SpareBody,
 }
 
@@ -18,26 +17,34 @@ enum SpareBody {
     Lent(Loan),
 }
 
-/// The request, and what is kept of it.
-pub(super) fn kept(request: Request<RequestBody>) -> (Request<RequestBody>, Option<Spare>) {
-    let (parts, body) = request.into_parts();
-    let head = parts.clone();
-    let (body, spare) = if let Some(copy) = body.replayable() {
-        (body, SpareBody::Copy(copy))
-    } else {
-        let (body, loan) = body.lend();
-        (body, SpareBody::Lent(loan))
-    };
-    (Request::from_parts(parts, body), Some(Spare { head, body: spare }))
-}
-
 impl Spare {
+    /// What is kept of this request.
+    pub(super) fn of(request: &mut Request<RequestBody>) -> Self {
+        let head = head_of(request);
+        let body = match request.body().replayable() {
+            Some(copy) => SpareBody::Copy(copy),
+            None => SpareBody::Lent(request.body_mut().lend()),
+        };
+        Self { head, body }
+    }
+
     /// The request again, unless something of its body is gone.
-    pub(super) fn request(self) -> Option<Request<RequestBody>> {
+    pub(super) fn request(self) -> Option<Box<Request<RequestBody>>> {
         let body = match self.body {
             SpareBody::Copy(copy) => copy.into(),
             SpareBody::Lent(loan) => loan.back()?,
         };
-        Some(Request::from_parts(self.head, body))
+        Some(Box::new(self.head.map(|()| body)))
     }
+}
+
+/// All of a request but its body, with what hyper is to do for it.
+pub(super) fn head_of<B>(request: &Request<B>) -> Request<()> {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    *head.extensions_mut() = request.extensions().clone();
+    head
 }

@@ -27,9 +27,9 @@ fn upstream_speaking(protocol: config::Protocol, listener: &TcpListener) -> Upst
     Upstream::new(&Fleet::of(&config).unwrap()).unwrap()
 }
 
-fn request(method: &str, body: &'static [u8]) -> Request<RequestBody> {
+fn request(method: &str, body: &'static [u8]) -> Box<Request<RequestBody>> {
     let body = Buffered::new(Bytes::from_static(body), None).into();
-    Request::builder().method(method).uri("/").body(body).unwrap()
+    Box::new(Request::builder().method(method).uri("/").body(body).unwrap())
 }
 
 /// Reads up to the end of a request's head, and perhaps some of its body.

@@ -57,7 +57,7 @@ impl Ticket {
     /// Cancel safety: dropping the future ends the stream; the request may have left.
     pub(in crate::upstream) async fn send(
         mut self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         scheme: &Scheme,
         authority: &Authority,
         progress: &Progress,
@@ -74,7 +74,7 @@ impl Ticket {
                     NotSent::Connect
                 };
                 let error = SendError::NotSent(cause, error.into());
-                return Err(Undelivered { error, request: Some(Box::new(request)) });
+                return Err(Undelivered { error, request: Some(request) });
             }
         };
         let start = Start::of(progress);
