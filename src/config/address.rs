@@ -50,7 +50,8 @@ pub(super) fn upstream(text: &str) -> Result<UpstreamUrl, Unfit> {
     let Some(url) = plain_url(text) else { return Unfit::expected(WANTED) };
     if has_userinfo(text) {
         return Unfit::refused(
-            "an upstream address holds no user or password; send them as a header instead",
+            "an upstream address holds no user or password",
+            "an address without them, such as \"http://127.0.0.1:9000\", and a client that sends them as a header",
         );
     }
     if url.query().is_some() || url.fragment().is_some() {
@@ -189,8 +190,8 @@ fn authority_of(text: &str) -> &str {
     rest.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
-/// Reads the path of a directory.
-pub(super) fn directory(text: &str) -> Result<PathBuf, Unfit> {
+/// Reads the directory of an embedded store.
+fn directory(text: &str) -> Result<PathBuf, Unfit> {
     const WANTED: &str = "a directory such as \"file:./onceway-data\" or \"file:/var/lib/onceway\"";
     let directory = match text.strip_prefix("//") {
         Some(absolute) if absolute.starts_with('/') => absolute,

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::problem::Unfit;
 use super::section::{Findings, Section};
-use super::{Admin, CallersCertificate, Secret, StoreUrl, address, certificates, pattern, secrets};
+use super::{Admin, CallersCertificate, Secret, StoreUrl, address, certificates, files, pattern, secrets};
 
 /// Resolves the table.
 pub(super) fn admin(find: &mut Findings<'_>, section: Option<&Section<'_>>, store: &StoreUrl) -> Admin {
@@ -14,7 +14,7 @@ pub(super) fn admin(find: &mut Findings<'_>, section: Option<&Section<'_>>, stor
     let Some(section) = section else { return default };
     let listen = section.text(find, "listen", address::listen);
     let token = token(find, section);
-    let named = section.text(find, "audit_file", address::directory);
+    let named = section.path(find, "audit_file");
     let audit_file = match (named, store) {
         (Some(file), _) => Some(file),
         (None, _) if section.value("token_file").is_none() => None,
@@ -52,6 +52,7 @@ fn token(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Secret> {
     if token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Some(token);
     }
-    section.refuse(find, NAME, Unfit::Expected("a file that holds one word of printable ASCII".to_owned()));
+    let wanted = "a file that holds one word of printable ASCII".to_owned();
+    files::refuse(find, section, NAME, Unfit::Expected(wanted));
     None
 }

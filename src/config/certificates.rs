@@ -2,14 +2,13 @@
 //!
 //! A problem names the key of the file, never what stands in it. Must not know who shows or checks them.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::load;
-use super::problem::{Unfit, Wrong};
+use super::files;
+use super::problem::Unfit;
 use super::section::{Findings, Section};
 use super::{CallersCertificate, ServerTls};
 
@@ -60,8 +59,8 @@ pub(super) fn identity(
     certificate_name: &str,
     key_name: &str,
 ) -> Option<Identity> {
-    let certificates = bytes(find, section, certificate_name);
-    let key = bytes(find, section, key_name);
+    let certificates = files::bytes(find, section, certificate_name, FILE_BYTES_MAX);
+    let key = files::bytes(find, section, key_name, FILE_BYTES_MAX);
     match (section.value(certificate_name), section.value(key_name)) {
         (Some(_), None) => section.missing(find, key_name),
         (None, Some(_)) => section.missing(find, certificate_name),
@@ -71,7 +70,12 @@ pub(super) fn identity(
     let key = key.and_then(|bytes| {
         let key = PrivateKeyDer::from_pem_slice(&bytes).ok();
         if key.is_none() {
-            section.refuse(find, key_name, Unfit::Expected("a PEM file that holds a private key".to_owned()));
+            files::refuse(
+                find,
+                section,
+                key_name,
+                Unfit::Expected("a PEM file that holds a private key".to_owned()),
+            );
         }
         key
     });
@@ -80,18 +84,18 @@ pub(super) fn identity(
         return Some(identity);
     }
     let wanted = format!("the private key that belongs to the first certificate of {certificate_name}");
-    section.refuse(find, key_name, Unfit::Expected(wanted));
+    files::refuse(find, section, key_name, Unfit::Expected(wanted));
     None
 }
 
 /// Reads certificates that vouch for others from the file that a key names.
 pub(super) fn authorities(find: &mut Findings<'_>, section: &Section<'_>, name: &str) -> Option<Authorities> {
-    let bytes = bytes(find, section, name)?;
+    let bytes = files::bytes(find, section, name, FILE_BYTES_MAX)?;
     let found = chain(find, section, name, &bytes)?;
     let mut roots = rustls::RootCertStore::empty();
     if found.iter().any(|certificate| roots.add(certificate.clone()).is_err()) {
         let wanted = "a PEM file all of whose certificates can vouch for others".to_owned();
-        section.refuse(find, name, Unfit::Expected(wanted));
+        files::refuse(find, section, name, Unfit::Expected(wanted));
         return None;
     }
     Some(Authorities(found))
@@ -126,7 +130,12 @@ fn chain(
     match found {
         Ok(found) if !found.is_empty() => Some(found),
         Ok(_) | Err(_) => {
-            section.refuse(find, name, Unfit::Expected("a PEM file that holds certificates".to_owned()));
+            files::refuse(
+                find,
+                section,
+                name,
+                Unfit::Expected("a PEM file that holds certificates".to_owned()),
+            );
             None
         }
     }
@@ -135,16 +144,4 @@ fn chain(
 fn belongs_together(identity: &Identity) -> bool {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     rustls::sign::CertifiedKey::from_der(identity.chain(), identity.reveal_key(), &provider).is_ok()
-}
-
-fn bytes(find: &mut Findings<'_>, section: &Section<'_>, name: &str) -> Option<zeroize::Zeroizing<Vec<u8>>> {
-    let file = section.text(find, name, |text| Ok(text.to_owned()))?;
-    match load::bytes_of(Path::new(&file), FILE_BYTES_MAX) {
-        Ok(bytes) => Some(zeroize::Zeroizing::new(bytes)),
-        Err(source) => {
-            let wrong = Wrong::Unreadable { file: "the file it names".to_owned(), source };
-            find.push(section.place_of(find, name), section.path_of(name), wrong);
-            None
-        }
-    }
 }

@@ -8,6 +8,7 @@ use toml::de::DeTable;
 
 use crate::protocol::policy::Policy;
 
+use super::doubled::{Doubled, doubled};
 use super::place::Places;
 use super::problem::{ConfigProblems, Problem, Unfit, Wrong, quoted};
 use super::section::Findings;
@@ -25,7 +26,8 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub fn load(path: &Path) -> Result<Config, ConfigProblems> {
     let file_name = path.display().to_string();
     let unreadable = |source| {
-        let wrong = Wrong::Unreadable { file: "the file".to_owned(), source };
+        let expected = "a configuration in TOML".to_owned();
+        let wrong = Wrong::Unreadable { file: "the file".to_owned(), expected, source };
         ConfigProblems::new(Some(&file_name), vec![Problem { place: None, key: String::new(), wrong }])
     };
     let bytes = bytes_of(path, FILE_BYTES_MAX).map_err(unreadable)?;
@@ -49,7 +51,7 @@ pub(super) fn bytes_of(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads the text of a file. Touches nothing outside but the file that `store.hash_key_file` names.
+/// Reads the text of a file. Touches nothing outside but the files that its keys name.
 ///
 /// Errors: every problem of the text at once; where it is not TOML, only that.
 pub fn parse(
@@ -63,17 +65,40 @@ pub fn parse(
     let mut find = Findings { places: Places::of(text.as_bytes()), env, problems: Vec::new() };
     // A key that stands twice leaves the rest of the tree sound. Behind any other error the tree is a
     // guess, and its problems would be too.
-    let is_sound = errors.iter().all(|error| error.message() == "duplicate key");
-    for error in errors {
-        let place = find.places.start_of(error.span());
+    let (doubles, others): (Vec<_>, Vec<_>) =
+        errors.into_iter().partition(|error| error.message() == "duplicate key");
+    let is_sound = others.is_empty();
+    let spans: Vec<_> = doubles.iter().map(|error| error.span().unwrap_or_default()).collect();
+    for (span, Doubled { key, first }) in spans.iter().zip(doubled(text, &spans, is_sound)) {
+        find.push(find.places.at(span.start), key, Wrong::Doubled { first });
+    }
+    for error in others {
         // Never the error's own Display: it prints the line, which may hold a secret.
-        let wrong = Wrong::Syntax(format!("not valid TOML: {}", error.message()));
-        find.push(place, "", wrong);
+        find.push(find.places.start_of(error.span()), "", Wrong::Syntax(malformed(error.message())));
     }
     let config = if is_sound { resolve::config(&mut find, document.get_ref()) } else { None };
     match config {
         Some(config) if find.problems.is_empty() => Ok(config),
         _ => Err(ConfigProblems::new(Some(file_name), find.problems)),
+    }
+}
+
+/// What is not TOML, by the parser's word for it, and what would do.
+fn malformed(word: &str) -> String {
+    const WANTED: &str =
+        "a table such as [server], or a key and its value such as listen = \"127.0.0.1:8080\"";
+    if word.starts_with("invalid boolean") {
+        // The parser goes by the first letter, so every word without quotes that begins like one gets here.
+        return "not valid TOML: found a word without quotes, expected a string in quotes, true or false"
+            .to_owned();
+    }
+    if let Some(word) = word.strip_suffix(", expected nothing") {
+        return format!("not valid TOML: {word}, expected it to be left out");
+    }
+    if word.contains(", expected ") {
+        format!("not valid TOML: {word}")
+    } else {
+        format!("not valid TOML: {word}; expected {WANTED}")
     }
 }
 

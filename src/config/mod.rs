@@ -4,7 +4,7 @@
 //!
 //! Read `keys.rs` for what may stand in a file, `load.rs` for the road, `section.rs` for how one key is
 //! read, `resolve.rs` and `routes.rs` for how the parts become these types, `problem.rs` for how a problem
-//! is shown. `risks.rs` names the choices that are valid and may still surprise. `schema.rs` and `reference.rs` tell
+//! is shown, `doubled.rs` for how a key that stands twice is named. `risks.rs` names the choices that are valid and may still surprise. `schema.rs` and `reference.rs` tell
 //! programs and people what may stand in a file.
 
 mod address;
@@ -12,6 +12,8 @@ mod admin;
 mod certificates;
 mod choices;
 mod defaults;
+mod doubled;
+mod files;
 pub mod keys;
 mod load;
 mod pattern;

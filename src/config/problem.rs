@@ -44,12 +44,14 @@ pub enum Wrong {
         expected: String,
     },
     /// Well formed, and yet not taken.
-    #[error("found {found}: {reason}")]
+    #[error("found {found}: {reason}; expected {expected}")]
     Refused {
         /// What stands there, or its kind only.
         found: String,
-        /// Why it is not taken and what to do instead.
+        /// Why it is not taken.
         reason: String,
+        /// What would do.
+        expected: String,
     },
     /// What must be there is not.
     #[error("found nothing, expected {0}")]
@@ -62,14 +64,25 @@ pub enum Wrong {
         /// Where the first stands.
         first: Place,
     },
+    /// A key that stands twice in its table.
+    #[error("found the key a second time, expected it once{}", first_at(*first))]
+    Doubled {
+        /// Where the first stands, if that can be told.
+        first: Option<Place>,
+    },
     /// A variable that the environment lacks.
-    #[error("the environment variable {0} is not set")]
+    #[error(
+        "found ${{{0}}}, which is not set in the environment, expected it to be set to UTF-8 text, or \"$${{\" where \
+         it is meant as it stands"
+    )]
     Unset(String),
     /// A file that cannot be read.
-    #[error("failed to read {file}: {source}")]
+    #[error("failed to read {file}: {source}; expected {expected}")]
     Unreadable {
         /// The file as named.
         file: String,
+        /// What would do.
+        expected: String,
         /// Why.
         source: std::io::Error,
     },
@@ -81,9 +94,14 @@ pub enum Unfit {
     /// What would do.
     #[error("expected {0}")]
     Expected(String),
-    /// Well formed, and yet not taken, with the reason.
-    #[error("{0}")]
-    Refused(String),
+    /// Well formed, and yet not taken.
+    #[error("{reason}; expected {expected}")]
+    Refused {
+        /// Why it is not taken.
+        reason: String,
+        /// What would do.
+        expected: String,
+    },
 }
 
 impl Unfit {
@@ -91,15 +109,15 @@ impl Unfit {
         Err(Self::Expected(wanted.into()))
     }
 
-    pub(super) fn refused<T>(reason: impl Into<String>) -> Result<T, Self> {
-        Err(Self::Refused(reason.into()))
+    pub(super) fn refused<T>(reason: impl Into<String>, wanted: impl Into<String>) -> Result<T, Self> {
+        Err(Self::Refused { reason: reason.into(), expected: wanted.into() })
     }
 
     /// Adds what was found.
     pub(super) fn found(self, found: String) -> Wrong {
         match self {
             Self::Expected(expected) => Wrong::Unexpected { found, expected },
-            Self::Refused(reason) => Wrong::Refused { found, reason },
+            Self::Refused { reason, expected } => Wrong::Refused { found, reason, expected },
         }
     }
 }
@@ -148,13 +166,28 @@ impl fmt::Display for ConfigProblems {
 /// A text as it may be shown: in quotes, shortened, and hidden where it may hold a credential.
 pub(super) fn quoted(text: &str) -> String {
     const SHOWN_CHARACTERS_MAX: usize = 60;
-    if may_hold_a_credential(text) {
-        return "a string that is not shown, since it may hold a credential".to_owned();
+    if is_shown(text) {
+        quoted_to(text, SHOWN_CHARACTERS_MAX)
+    } else {
+        "a string that is not shown, since it may hold a credential".to_owned()
     }
-    match text.char_indices().nth(SHOWN_CHARACTERS_MAX) {
+}
+
+/// A path in quotes, shortened. Only for what holds no secret.
+pub(super) fn shortened(path: &str) -> String {
+    const SHOWN_CHARACTERS_MAX: usize = 512;
+    quoted_to(path, SHOWN_CHARACTERS_MAX)
+}
+
+fn quoted_to(text: &str, characters_max: usize) -> String {
+    match text.char_indices().nth(characters_max) {
         Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or_default()),
         None => format!("{text:?}"),
     }
+}
+
+fn first_at(place: Option<Place>) -> String {
+    place.map_or_else(String::new, |place| format!("; the first is at line {}", place.line))
 }
 
 /// A key's name as it may be shown: as typed where it is plain, else quoted.
@@ -165,9 +198,10 @@ pub(super) fn shown_name(name: &str) -> String {
     if is_plain { name.to_owned() } else { quoted(name) }
 }
 
-/// Addresses carry credentials before an `@` or in a query.
-fn may_hold_a_credential(text: &str) -> bool {
-    text.contains('@') || (text.contains(":/") && text.contains(['?', '#']))
+/// Whether a text holds no credential. Addresses carry them before an `@` or in a query.
+pub(super) fn is_shown(text: &str) -> bool {
+    let is_bare = !text.contains(":/") || !text.contains(['?', '#']);
+    is_bare && !text.contains('@')
 }
 
 #[cfg(test)]

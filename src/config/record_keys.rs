@@ -74,14 +74,16 @@ pub(super) fn read(text: &str) -> Result<RecordKeys, Vec<Unfit>> {
             continue;
         };
         if !key.looks_random() {
-            problems.push(Unfit::Refused(format!(
-                "line {number} of the file it names holds no random key; openssl rand -hex 32 makes one"
-            )));
+            problems.push(Unfit::Refused {
+                reason: format!("line {number} of the file it names holds no random key"),
+                expected: "one such as openssl rand -hex 32 makes".to_owned(),
+            });
         }
         if let Some((first, _)) = found.iter().find(|(_, earlier)| *earlier == key) {
-            problems.push(Unfit::Refused(format!(
-                "line {number} of the file it names holds the key of line {first} again"
-            )));
+            problems.push(Unfit::Refused {
+                reason: format!("line {number} of the file it names holds the key of line {first} again"),
+                expected: "each key once".to_owned(),
+            });
         }
         found.push((number, key));
     }
@@ -150,7 +152,10 @@ mod tests {
     #[test]
     fn a_key_that_stands_twice_is_refused_in_whatever_case() {
         let found = problems(&format!("{A}\n{B}\n{}\n", A.to_lowercase()));
-        assert_eq!(found, ["line 3 of the file it names holds the key of line 1 again"]);
+        assert_eq!(
+            found,
+            ["line 3 of the file it names holds the key of line 1 again; expected each key once"]
+        );
     }
 
     #[test]

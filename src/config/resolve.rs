@@ -12,7 +12,7 @@ use super::section::{Findings, Section};
 use super::server::server;
 use super::traces::traces;
 use super::upstream::upstreams;
-use super::{Backup, Config, Log, Store, defaults, routes, secrets, terms};
+use super::{Backup, Config, Log, Store, defaults, files, routes, secrets, terms};
 
 /// Resolves a whole file. `None`: what is needed to go on is wrong, and the problem is pushed.
 pub(super) fn config<'t>(find: &mut Findings<'_>, document: &'t DeTable<'t>) -> Option<Config> {
@@ -67,7 +67,7 @@ fn small(number: u64) -> u32 {
 }
 
 fn backup(find: &mut Findings<'_>, section: &Section<'_>) -> Option<Backup> {
-    let dir = section.text(find, "backup_dir", address::directory);
+    let dir = section.path(find, "backup_dir");
     let every = section.duration(find, "backup_every").unwrap_or(defaults::BACKUP_EVERY);
     Some(Backup { dir: dir?, every })
 }
@@ -78,7 +78,7 @@ fn encryption_keys(find: &mut Findings<'_>, section: &Section<'_>) -> RecordKeys
     let Some(text) = secrets::secret_file(find, section, NAME) else { return RecordKeys::default() };
     record_keys::read(text.reveal()).unwrap_or_else(|problems| {
         for unfit in problems {
-            section.refuse(find, NAME, unfit);
+            files::refuse(find, section, NAME, unfit);
         }
         RecordKeys::default()
     })

@@ -84,9 +84,9 @@ fn check_scope(find: &mut Findings<'_>, section: &Section<'_>, policy: &Policy, 
     const NAME: &str = "scope";
     let is_by_certificate = policy.scope.contains(&ScopeSource::ClientCertificate);
     if section.value(NAME).is_some() && is_by_certificate && !asks_callers {
-        let reason =
-            "\"client-cert\" needs server.tls_client_ca_file, by which callers are asked for certificates";
-        section.refuse(find, NAME, Unfit::Refused(reason.to_owned()));
+        let reason = "\"client-cert\" needs callers that are asked for certificates".to_owned();
+        let expected = "server.tls_client_ca_file beside it, or another scope".to_owned();
+        section.refuse(find, NAME, Unfit::Refused { reason, expected });
     }
 }
 
@@ -119,8 +119,16 @@ fn overlay(find: &mut Findings<'_>, section: &Section<'_>, base: Policy) -> Poli
     let methods = section.texts(find, "methods", terms::method);
     let key_from = section.texts(find, "key_from", terms::key_source);
     for (name, is_empty, wanted) in [
-        ("methods", methods.as_ref().is_some_and(Vec::is_empty), "at least one method, or key = \"off\""),
-        ("key_from", key_from.as_ref().is_some_and(Vec::is_empty), "at least one source, or key = \"off\""),
+        (
+            "methods",
+            methods.as_ref().is_some_and(Vec::is_empty),
+            "at least one method such as \"POST\", or key = \"off\"",
+        ),
+        (
+            "key_from",
+            key_from.as_ref().is_some_and(Vec::is_empty),
+            "at least one source such as \"header:Idempotency-Key\", or key = \"off\"",
+        ),
     ] {
         if is_empty {
             section.refuse(find, name, Unfit::Expected(wanted.to_owned()));

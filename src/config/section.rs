@@ -4,6 +4,7 @@
 //! A reader answers `None` both when the key is absent and when its value is wrong: the default then
 //! stands in, and the problem keeps the whole from being used. Must not know what the keys mean.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -129,16 +130,14 @@ impl<'t> Section<'t> {
     /// Tells that a key that must be there is not.
     pub(super) fn missing(&self, find: &mut Findings<'_>, name: &str) {
         if self.value(name).is_none() {
-            let wanted = self.shape(name).map(Shape::wanted).unwrap_or_default();
-            find.push(self.place, self.path_of(name), Wrong::Missing(wanted));
+            find.push(self.place, self.path_of(name), Wrong::Missing(self.wanted(name)));
         }
     }
 
     /// Tells that a key's value does not do.
     pub(super) fn refuse(&self, find: &mut Findings<'_>, name: &str, unfit: Unfit) {
-        let is_secret = self.shape(name).is_some_and(Shape::is_secret);
-        let found =
-            self.value(name).map_or_else(String::new, |value| shown_value(value.get_ref(), !is_secret));
+        let found = self.value(name).map(|value| shown_value(value.get_ref(), !self.is_secret(name)));
+        let found = found.unwrap_or_else(|| "nothing".to_owned());
         find.push(self.place_of(find, name), self.path_of(name), unfit.found(found));
     }
 
@@ -152,6 +151,14 @@ impl<'t> Section<'t> {
         let value = self.value(name)?;
         let shape = self.shape(name)?;
         read_text(find, value, self.path_of(name), &shape.wanted(), shape.is_secret(), parse)
+    }
+
+    /// Reads the path of a file or a directory.
+    pub(super) fn path(&self, find: &mut Findings<'_>, name: &str) -> Option<PathBuf> {
+        self.text(find, name, |text| {
+            let is_path = !text.is_empty() && !text.contains('\0');
+            if is_path { Ok(PathBuf::from(text)) } else { Unfit::expected(self.wanted(name)) }
+        })
     }
 
     /// Reads an array of strings, none of them twice.
@@ -206,8 +213,7 @@ impl<'t> Section<'t> {
     /// Reads `true` or `false`.
     pub(super) fn flag(&self, find: &mut Findings<'_>, name: &str) -> Option<bool> {
         let DeValue::Boolean(flag) = self.value(name)?.get_ref() else {
-            let wanted = self.shape(name).map(Shape::wanted).unwrap_or_default();
-            self.refuse(find, name, Unfit::Expected(wanted));
+            self.refuse(find, name, Unfit::Expected(self.wanted(name)));
             return None;
         };
         Some(*flag)
@@ -240,8 +246,7 @@ impl<'t> Section<'t> {
     ) -> Option<Vec<T>> {
         let value = self.value(name)?;
         let Some(array) = value.get_ref().as_array() else {
-            let expected = self.shape(name).map(Shape::wanted).unwrap_or_default();
-            self.refuse(find, name, Unfit::Expected(expected));
+            self.refuse(find, name, Unfit::Expected(self.wanted(name)));
             return None;
         };
         let mut items: Vec<(T, Place)> = Vec::with_capacity(array.len());
@@ -263,6 +268,21 @@ impl<'t> Section<'t> {
             }
         }
         is_whole.then(|| items.into_iter().map(|(item, _)| item).collect())
+    }
+
+    /// The text of a key as it stands in the file; empty where it is none.
+    pub(super) fn typed(&self, name: &str) -> &'t str {
+        self.value(name).and_then(|value| value.get_ref().as_str()).unwrap_or_default()
+    }
+
+    /// What is wanted of a key.
+    pub(super) fn wanted(&self, name: &str) -> String {
+        self.shape(name).map(Shape::wanted).unwrap_or_default()
+    }
+
+    /// Whether the value of a key is never shown.
+    pub(super) fn is_secret(&self, name: &str) -> bool {
+        self.shape(name).is_some_and(Shape::is_secret)
     }
 
     fn key(&self, name: &str) -> Option<&'static Key> {
@@ -339,7 +359,7 @@ fn read_number<T>(
 /// A value as it may be shown; with `shown` unset only its kind.
 fn shown_value(value: &DeValue<'_>, shown: bool) -> String {
     match value {
-        DeValue::String(_) if !shown => "a string (not shown)".to_owned(),
+        DeValue::String(text) if !shown && !text.is_empty() => "a string (not shown)".to_owned(),
         DeValue::String(text) if text.contains("${") => {
             format!("{} with its variables filled in", quoted(text))
         }
@@ -349,7 +369,9 @@ fn shown_value(value: &DeValue<'_>, shown: bool) -> String {
         DeValue::Float(number) => shorten(number.to_string()),
         DeValue::Boolean(is) => is.to_string(),
         DeValue::Datetime(_) => "a date or time".to_owned(),
+        DeValue::Array(array) if array.is_empty() => "an empty array".to_owned(),
         DeValue::Array(_) => "an array".to_owned(),
+        DeValue::Table(table) if table.is_empty() => "an empty table".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
     }
 }
@@ -393,7 +415,7 @@ mod tests {
         for text in ["${", "${}", "${A", "${A B}", "${1A}", "${A-B}", "${ä}"] {
             assert!(expand(text).is_err_and(|wrong| wrong.contains("begins no variable")), "{text}");
         }
-        assert_eq!(expand("${NONE}"), Err("the environment variable NONE is not set".to_owned()));
+        assert!(expand("${NONE}").is_err_and(|wrong| wrong.starts_with("found ${NONE}, which is not set")));
     }
 
     #[test]

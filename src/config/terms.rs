@@ -9,9 +9,13 @@ use super::problem::Unfit;
 
 /// Reads a header's name; answers it in lower case.
 pub(super) fn header(text: &str) -> Result<String, Unfit> {
+    header_or(text, "a header name such as \"X-Tenant\"")
+}
+
+fn header_or(text: &str, wanted: &str) -> Result<String, Unfit> {
     match HeaderName::from_bytes(text.as_bytes()) {
         Ok(name) => Ok(name.as_str().to_owned()),
-        Err(_) => Unfit::expected("a header name such as \"X-Tenant\""),
+        Err(_) => Unfit::expected(wanted),
     }
 }
 
@@ -24,6 +28,7 @@ pub(super) fn fingerprint_header(text: &str) -> Result<String, Unfit> {
     if NEVER.contains(&name.as_str()) {
         return Unfit::refused(
             "this header changes between retries of one request, the fingerprint never covers it",
+            "one that stays the same, such as \"X-Tenant\"",
         );
     }
     Ok(name)
@@ -31,6 +36,7 @@ pub(super) fn fingerprint_header(text: &str) -> Result<String, Unfit> {
 
 /// Reads the name of the header that marks a replay.
 pub(super) fn replay_header(text: &str) -> Result<String, Unfit> {
+    const WANTED: &str = "a header name such as \"Idempotent-Replayed\"";
     const FRAMING: [&str; 9] = [
         "connection",
         "content-encoding",
@@ -42,9 +48,12 @@ pub(super) fn replay_header(text: &str) -> Result<String, Unfit> {
         "transfer-encoding",
         "upgrade",
     ];
-    let name = header(text)?;
+    let name = header_or(text, WANTED)?;
     if FRAMING.contains(&name.as_str()) {
-        return Unfit::refused("this header says how the answer is read, a replay cannot be marked with it");
+        return Unfit::refused(
+            "this header says how the answer is read, a replay cannot be marked with it",
+            WANTED,
+        );
     }
     Ok(name)
 }
@@ -55,9 +64,9 @@ pub(super) fn method(text: &str) -> Result<String, Unfit> {
     match text {
         // RFC 9110 §9.2.1: a retry of a safe method has no effect to guard against.
         "GET" | "HEAD" | "OPTIONS" | "TRACE" => {
-            return Unfit::refused("a safe method needs no protection, it may be repeated as it is");
+            return Unfit::refused("a safe method needs no protection, it may be repeated as it is", WANTED);
         }
-        "CONNECT" => return Unfit::refused("CONNECT opens a tunnel and has no answer to keep"),
+        "CONNECT" => return Unfit::refused("CONNECT opens a tunnel and has no answer to keep", WANTED),
         _ => {}
     }
     let is_token = !text.is_empty() && http::Method::from_bytes(text.as_bytes()).is_ok();
@@ -70,10 +79,11 @@ pub(super) fn method(text: &str) -> Result<String, Unfit> {
 
 /// Reads where a key is looked for: `header:Name` or `json:/pointer`.
 pub(super) fn key_source(text: &str) -> Result<KeySource, Unfit> {
+    const WANTED: &str = "\"header:Idempotency-Key\" or \"json:/event/id\"";
     match text.split_once(':') {
-        Some(("header", name)) => header(name).map(KeySource::Header),
+        Some(("header", name)) => header_or(name, WANTED).map(KeySource::Header),
         Some(("json", pointer)) => json_pointer(pointer).map(KeySource::Json),
-        _ => Unfit::expected("\"header:Idempotency-Key\" or \"json:/event/id\""),
+        _ => Unfit::expected(WANTED),
     }
 }
 
@@ -86,13 +96,12 @@ fn json_pointer(text: &str) -> Result<String, Unfit> {
 
 /// Reads what separates callers: `header:Name` or `client-cert`.
 pub(super) fn scope_source(text: &str) -> Result<ScopeSource, Unfit> {
+    const WANTED: &str = "\"header:NAME\" such as \"header:Authorization\", or \"client-cert\"";
     match text.split_once(':') {
-        Some(("header", name)) => header(name).map(ScopeSource::Header),
-        Some(("jwt", _)) => {
-            Unfit::refused("\"jwt:\" scopes are not supported by this version, use \"header:NAME\"")
-        }
+        Some(("header", name)) => header_or(name, WANTED).map(ScopeSource::Header),
+        Some(("jwt", _)) => Unfit::refused("\"jwt:\" scopes are not supported by this version", WANTED),
         None if text == "client-cert" => Ok(ScopeSource::ClientCertificate),
-        _ => Unfit::expected("\"header:NAME\" such as \"header:Authorization\", or \"client-cert\""),
+        _ => Unfit::expected(WANTED),
     }
 }
 
@@ -174,7 +183,7 @@ mod tests {
     fn the_fingerprint_never_covers_what_changes_between_retries() {
         assert_eq!(fingerprint_header("X-Tenant"), Ok("x-tenant".into()));
         for text in ["Date", "User-Agent", "traceparent", "Cookie", "Authorization"] {
-            assert!(matches!(fingerprint_header(text), Err(Unfit::Refused(_))), "{text}");
+            assert!(matches!(fingerprint_header(text), Err(Unfit::Refused { .. })), "{text}");
         }
     }
 
@@ -184,7 +193,7 @@ mod tests {
             assert_eq!(method(text), Ok(text.to_owned()));
         }
         for text in ["GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"] {
-            assert!(matches!(method(text), Err(Unfit::Refused(_))), "{text}");
+            assert!(matches!(method(text), Err(Unfit::Refused { .. })), "{text}");
         }
         for text in ["", "post", "Post", "A B"] {
             assert!(matches!(method(text), Err(Unfit::Expected(_))), "{text}");

@@ -40,7 +40,10 @@ pub(super) fn traces(find: &mut Findings<'_>, section: Option<&Section<'_>>) -> 
         if cfg!(feature = "otlp") {
             address::upstream(text)
         } else {
-            Unfit::refused("this onceway was built without OTLP (the cargo feature otlp)")
+            Unfit::refused(
+                "this onceway was built without OTLP",
+                "the key to be left out, or a build with the cargo feature otlp",
+            )
         }
     });
     let collector = url.map(|url| Upstream {

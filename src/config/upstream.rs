@@ -116,7 +116,7 @@ pub(super) fn upstreams(find: &mut Findings<'_>, root: &Section<'_>) -> Vec<Name
         return Vec::new();
     };
     if tables.is_empty() {
-        find.push(place, NAME, Wrong::Missing(WANTED.to_owned()));
+        root.refuse(find, NAME, Unfit::Expected(WANTED.to_owned()));
     }
     let mut upstreams = Vec::with_capacity(tables.len());
     for (name, value) in tables {

@@ -356,7 +356,11 @@ fn what_makes_no_move_is_wrong_usage_and_shows_no_address() {
         ("memory:", "redis://h", "--from: found memory:"),
         ("redis://h", "memory:", "--to: found memory:"),
         ("redis://:hunter2@", "redis://h", "--from: found an address (not shown)"),
-        ("redis://${ONCEWAY_NO_SUCH_VARIABLE}@h", "redis://h", "ONCEWAY_NO_SUCH_VARIABLE is not set"),
+        (
+            "redis://${ONCEWAY_NO_SUCH_VARIABLE}@h",
+            "redis://h",
+            "${ONCEWAY_NO_SUCH_VARIABLE}, which is not set",
+        ),
     ] {
         let output = migrate(&["--from", from, "--to", to]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", told(&output));

@@ -140,7 +140,7 @@ fn a_key_file_that_does_not_do_is_an_error_with_its_place_that_shows_nothing_of_
         let text =
             format!("[upstreams.default]\nurl = \"http://127.0.0.1:1\"\n[store]\n{}\n", files.line(&lines));
         let shown = config::parse("onceway.toml", &text, &|_| None).unwrap_err().to_string();
-        let place = "onceway.toml:4:23  store.encryption_key_file: found a string (not shown)";
+        let place = "onceway.toml:4:23  store.encryption_key_file: found \"/";
         assert!(shown.starts_with(place) && shown.contains(told), "{shown}");
         assert!(!shown.contains("hunter2") && !shown.contains(OLD), "{shown}");
     }
