@@ -52,6 +52,7 @@ fn over_tls_the_gateway_must_show_the_certificate_of_its_file() {
 fn what_makes_no_question_ends_with_2() {
     for arguments in [
         &["probe", "--path", "readyz"][..],
+        &["probe", "--path", "/x"],
         &["probe", "--admin", "nowhere"],
         &["probe", "--config", "no/such.toml"],
     ] {
