@@ -2,7 +2,7 @@
 //!
 //! Must not know how records move (`../migration/`), and must not print: lines are handed to whoever does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::config::{self, Config, ConfigProblems, Route, StoreUrl};
 use crate::gateway::{OpenError, open_transfer};
 use crate::migration::{self, Carried, Ended, Move, MoveError, Role, Step};
 use crate::protocol::policy::KeyMode;
+use crate::store::embedded::EmbeddedStore;
 use crate::store::transfer::Transfer;
 
 /// How often a round tells how far it has come.
@@ -199,6 +200,9 @@ pub enum ErrandError {
     /// There is no such store, so it holds nothing that could be moved.
     #[error("find the source: there is no directory {}", .0.display())]
     NoSource(PathBuf),
+    /// There is a directory that is none.
+    #[error("find the source: there is no store in {}", .0.display())]
+    NoStore(PathBuf),
     /// A store cannot be opened.
     #[error("open the {role}{hint}")]
     Open {
@@ -218,10 +222,8 @@ pub enum ErrandError {
 impl Errand {
     /// Does it, telling `say` how it goes, a line at a time. Answers the summary; it ends with a newline.
     pub async fn run(&self, say: &mut dyn FnMut(&str)) -> Result<String, ErrandError> {
-        if let StoreUrl::Embedded(dir) = &self.from.url
-            && !dir.is_dir()
-        {
-            return Err(ErrandError::NoSource(dir.clone()));
+        if let StoreUrl::Embedded(dir) = &self.from.url {
+            find_source(dir)?;
         }
         let from = open(Role::Source, &self.from).await?;
         let Some(to) = &self.to else {
@@ -234,6 +236,8 @@ impl Errand {
             to.url.describe(),
             self.from.namespace
         ));
+        // Opening an embedded destination makes its directory.
+        migration::expect_source(&from).await?;
         let move_ = Move {
             from,
             to: open(Role::Destination, to).await?,
@@ -245,6 +249,17 @@ impl Errand {
         let ended = move_.run(&mut teller(say)).await?;
         Ok(summary(ended, &to.url.describe()))
     }
+}
+
+/// Sees to it that an embedded source is there: opening it would make one.
+fn find_source(dir: &Path) -> Result<(), ErrandError> {
+    if !dir.is_dir() {
+        return Err(ErrandError::NoSource(dir.to_owned()));
+    }
+    if !EmbeddedStore::stands_in(dir) {
+        return Err(ErrandError::NoStore(dir.to_owned()));
+    }
+    Ok(())
 }
 
 async fn open(role: Role, store: &config::Store) -> Result<Arc<dyn Transfer>, ErrandError> {

@@ -125,6 +125,11 @@ async fn expect_room(from: &Side, to: &Side, own: Option<Session>) -> Result<(),
     if !is_empty(to).await? {
         return Err(MoveError::DestinationHoldsRecords);
     }
+    expect_life(from, own).await
+}
+
+/// Sees to it that the source holds something, or that gateways other than `own` live on it.
+pub(super) async fn expect_life(from: &Side, own: Option<Session>) -> Result<(), MoveError> {
     // A wrong address or namespace would lead to an empty store, and then every key would look new.
     let sessions = from.sessions().await?;
     let is_in_use = sessions.iter().any(|(session, _)| Some(*session) != own);

@@ -263,6 +263,18 @@ impl Move {
     }
 }
 
+/// Sees to it that the source answers and holds something, before anything is made for it elsewhere. Changes nothing.
+///
+/// Errors: see [`MoveError`].
+pub async fn expect_source(from: &Arc<dyn Transfer>) -> Result<(), MoveError> {
+    let from = Side { store: Arc::clone(from), role: Role::Source };
+    // One that a move has begun with was looked at then, and its records may have expired since.
+    if note::leaving(&from).await?.is_some() {
+        return Ok(());
+    }
+    admission::expect_life(&from, None).await
+}
+
 /// Opens the source again, if its records have not moved. The destination stays closed, with what it holds; another
 /// run goes on from there.
 ///

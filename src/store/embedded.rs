@@ -117,6 +117,11 @@ pub enum OpenError {
 }
 
 impl EmbeddedStore {
+    /// Whether there is one in `dir`, so that opening it makes none.
+    pub fn stands_in(dir: &Path) -> bool {
+        dir.join(FILE_NAME).is_file()
+    }
+
     /// Opens the store in `dir`, or makes one there.
     ///
     /// Blocks: reads the file's head, and after a crash the engine's saved state. A directory that is in use is waited

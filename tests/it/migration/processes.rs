@@ -17,7 +17,7 @@ use onceway::store::{Closure, Gate as StoreGate, Store};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::harness::{Gate, Gateway, GatewayPlan, Reply, Upstream, post, until};
+use crate::harness::{Gate, Gateway, GatewayPlan, Reply, Unlistened, Upstream, post, until};
 use crate::records::{LONG, a_claim, after, done_with, some_key};
 use crate::servers::postgres::Database;
 use crate::servers::redis::RedisServer;
@@ -366,6 +366,27 @@ fn what_makes_no_move_is_wrong_usage_and_shows_no_address() {
         assert_eq!(output.status.code(), Some(2), "{}", told(&output));
         assert!(told(&output).contains(tells) && !told(&output).contains("hunter2"), "{}", told(&output));
     }
+}
+
+#[test]
+fn where_there_is_nothing_to_move_no_destination_is_made() {
+    let dir = TempDir::new().unwrap();
+    let (nobody, empty, target) = (Unlistened::port(), dir.path().join("empty"), dir.path().join("target"));
+    std::fs::create_dir(&empty).unwrap();
+    drop(EmbeddedStore::open(&dir.path().join("unused")).unwrap());
+    let file = |name: &str| format!("file:{}", dir.path().join(name).display());
+    for (from, tells) in [
+        (file("no-such"), "there is no directory"),
+        (file("empty"), "there is no store in"),
+        (file("unused"), "the source holds no records"),
+        (nobody.url().replace("http://", "redis://"), "use the source"),
+    ] {
+        let output = migrate(&["--from", &from, "--to", &file("target")]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        assert!(told(&output).contains(tells), "{}", told(&output));
+        assert!(!target.exists(), "{from}: {}", told(&output));
+    }
+    assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "the source is left as it is");
 }
 
 #[test]
